@@ -1,0 +1,123 @@
+//! What became of a send, a broadcast or a kick: the answers of the library
+//! and, serialised, of the HTTP API.
+
+use serde::Serialize;
+
+/// What happened to one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Handed to the connection's outbound queue; its client reads at its own pace.
+    Delivered,
+    /// The client reads too slowly: the message exceeded `outbound_bytes_max`.
+    SlowConsumer,
+    /// The connection ended before the message reached it.
+    Gone,
+    /// Closed by a kick.
+    Closed,
+    /// The reactor's mailbox was full; nothing was queued.
+    Overloaded,
+    /// No answer within the time allowed; it may or may not have arrived.
+    TimedOut,
+}
+
+/// One connection of a user and what happened to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConnectionOutcome {
+    /// The node that holds the connection.
+    pub node: String,
+    /// The connection's id on that node.
+    pub connection: String,
+    /// What happened.
+    pub status: Outcome,
+}
+
+/// The sum over all connections of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// At least one connection took it.
+    Delivered,
+    /// The user has no connection.
+    Offline,
+    /// The user has connections and none took it; see each one's status.
+    Failed,
+    /// Nobody answered in time.
+    TimedOut,
+}
+
+/// The answer to `send_to_user`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SendResult {
+    /// The user that was meant.
+    pub user_id: String,
+    /// The sum.
+    pub status: Status,
+    /// Each connection of the user.
+    pub connections: Vec<ConnectionOutcome>,
+}
+
+/// What a broadcast did on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeOutcome {
+    /// The node.
+    pub node: String,
+    /// Connections the message was queued for.
+    pub connections: u64,
+    /// Reactors of that node that did not confirm (overloaded or too late).
+    pub unconfirmed: u64,
+}
+
+/// The answer to `broadcast`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BroadcastResult {
+    /// Connections the message was queued for, over all nodes.
+    pub connections: u64,
+    /// Each node.
+    pub nodes: Vec<NodeOutcome>,
+}
+
+/// The answer to `kick_user`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KickResult {
+    /// The user that was meant.
+    pub user_id: String,
+    /// `Delivered` when at least one connection was closed.
+    pub status: KickStatus,
+    /// Each connection of the user.
+    pub connections: Vec<ConnectionOutcome>,
+}
+
+/// The sum of a kick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KickStatus {
+    /// At least one connection was closed.
+    Kicked,
+    /// The user had no connection.
+    Offline,
+    /// The user has connections and none was closed; see each one's status.
+    Failed,
+    /// Nobody answered in time.
+    TimedOut,
+}
+
+/// Where one connection of a user is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConnectionLocation {
+    /// The node that holds it.
+    pub node: String,
+    /// Its id on that node.
+    pub connection: String,
+}
+
+/// The answer to `user_connections`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UserConnections {
+    /// The user that was meant.
+    pub user_id: String,
+    /// Whether the user has a connection anywhere.
+    pub online: bool,
+    /// All of them.
+    pub connections: Vec<ConnectionLocation>,
+}

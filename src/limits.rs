@@ -1,0 +1,95 @@
+//! Every fixed bound, with its unit at the end of its name.
+//!
+//! What an operator may change is a configuration key and is bounded in
+//! `config`; what is here is a property of the program.
+
+use std::time::Duration;
+
+/// Reactors in one node: a [`crate::ids::ReactorId`] is one byte.
+pub const REACTORS_MAX: usize = 255;
+
+/// The one buffer per reactor that sockets are read into.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes read from one connection in one turn before others get theirs.
+pub const READ_BUDGET_BYTES: usize = 4 * READ_BUFFER_BYTES;
+
+/// Readiness events taken from the kernel in one turn.
+pub const EVENTS_PER_TURN: usize = 1024;
+
+/// Connections accepted from one listener in one turn.
+pub const ACCEPTS_PER_TURN: usize = 256;
+
+/// Messages a reactor's mailbox holds before `post` says `Full`.
+pub const MAILBOX_MESSAGES: usize = 16 * 1024;
+
+/// Orders (drain, reload, stop) a reactor's control queue holds.
+pub const CONTROL_MESSAGES: usize = 64;
+
+/// Broadcast bytes laid out in one turn before they are written out.
+pub const SHARED_BYTES: usize = 256 * 1024;
+
+/// Private bytes laid out in one turn before they are written out.
+pub const ARENA_BYTES: usize = 4 * 1024 * 1024;
+
+/// Largest leftover that is copied into an outbound queue rather than kept by
+/// reference: a small remainder must not pin a large buffer.
+pub const OUTBOUND_COPY_BYTES: usize = 4 * 1024;
+
+/// Bytes owed to a client from which on its own input is left unread.
+pub const READ_PAUSE_BYTES: usize = 64 * 1024;
+
+/// Buffers handed to one `writev`.
+pub const IOVECS_MAX: usize = 64;
+
+/// A request head (request line and headers).
+pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
+
+/// Header lines in a request head.
+pub const HTTP_HEADERS: usize = 64;
+
+/// A request body.
+pub const HTTP_BODY_BYTES: usize = 1024 * 1024;
+
+/// A kept-alive HTTP connection without a request.
+pub const HTTP_IDLE: Duration = Duration::from_secs(60);
+
+/// How long an HTTP request waits for other reactors before it says which did
+/// not answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From our close frame to the peer's, after which the socket is closed.
+pub const CLOSE_HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// A user id, in bytes of UTF-8.
+pub const USER_ID_BYTES: usize = 256;
+
+/// Connections of one user on one node.
+pub const CONNECTIONS_PER_USER: usize = 1024;
+
+/// Sockets beyond `max_connections` that may be open at once, so that health
+/// checks and refusals are answered at the limit.
+pub const SPARE_CONNECTIONS: usize = 1024;
+
+/// Messages in one batch of a connection that asked for batches.
+pub const BATCH_MESSAGES: usize = 100;
+
+/// The longest a message waits in a batch.
+pub const BATCH_DELAY: Duration = Duration::from_millis(100);
+
+/// Client addresses whose connection rate is remembered.
+pub const TRACKED_ADDRESSES: usize = 256 * 1024;
+
+/// Payload of a control frame (RFC 6455, section 5.5).
+pub const CONTROL_PAYLOAD_BYTES: usize = 125;
+
+/// Payloads shorter than this are not worth compressing.
+pub const DEFLATE_MIN_BYTES: usize = 128;
+
+const _: () = {
+    assert!(READ_BUDGET_BYTES >= READ_BUFFER_BYTES);
+    assert!(HTTP_HEAD_BYTES <= READ_BUFFER_BYTES);
+    assert!(READ_PAUSE_BYTES <= SHARED_BYTES);
+    assert!(OUTBOUND_COPY_BYTES <= SHARED_BYTES);
+    assert!(SHARED_BYTES <= ARENA_BYTES);
+};
