@@ -1,0 +1,154 @@
+//! The connections of one reactor: a slab whose slots carry a generation and
+//! are freed last.
+//!
+//! Owns: [`ConnTable`]. A slot is freed at the end of a turn only, because a
+//! later event of the same batch may still name it.
+
+use slab::Slab;
+
+use super::connection::{Connection, Phase};
+use crate::ids::{ConnId, ReactorId};
+
+/// Rows by slot. Not thread-safe: it belongs to one reactor.
+pub struct ConnTable<S> {
+    reactor: ReactorId,
+    rows: Slab<Connection<S>>,
+    /// One past the highest slot ever used since the table was last shrunk.
+    high_water: u32,
+    next_generation: u32,
+    dead: Vec<u32>,
+}
+
+impl<S> ConnTable<S> {
+    /// A table with room for `rows` before it has to grow.
+    pub fn with_capacity(reactor: ReactorId, rows: usize) -> Self {
+        ConnTable { reactor, rows: Slab::with_capacity(rows), high_water: 0, next_generation: 1, dead: Vec::new() }
+    }
+
+    /// Rows in use, the dead of this turn included.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether no row is in use.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Slots below this may be in use.
+    pub fn high_water(&self) -> u32 {
+        self.high_water
+    }
+
+    /// Whether another row has a slot that fits a [`ConnId`].
+    pub fn has_room(&self) -> bool {
+        self.rows.len() < 1 << ConnId::SLOT_BITS
+    }
+
+    /// Adds a row and names its slot. The caller has asked [`ConnTable::has_room`].
+    pub fn insert(&mut self, mut connection: Connection<S>) -> u32 {
+        connection.generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let slot = self.rows.insert(connection) as u32;
+        self.high_water = self.high_water.max(slot + 1);
+        slot
+    }
+
+    /// The row in a slot, unless it is vacant or dead.
+    pub fn get(&mut self, slot: u32) -> Option<&mut Connection<S>> {
+        self.rows.get_mut(slot as usize).filter(|row| row.phase != Phase::Dead)
+    }
+
+    /// The row in a slot, dead ones included.
+    pub fn any(&mut self, slot: u32) -> Option<&mut Connection<S>> {
+        self.rows.get_mut(slot as usize)
+    }
+
+    /// The slot of a connection that may have ended in the meantime.
+    pub fn find(&mut self, id: ConnId) -> Option<u32> {
+        debug_assert_eq!(id.reactor(), self.reactor);
+        let slot = id.slot();
+        self.get(slot).filter(|row| row.generation == id.generation()).map(|_| slot)
+    }
+
+    /// The id of the connection in a slot.
+    pub fn id(&self, slot: u32) -> Option<ConnId> {
+        let row = self.rows.get(slot as usize)?;
+        Some(ConnId::new(self.reactor, slot, row.generation))
+    }
+
+    /// Marks a row dead; its slot is freed by [`ConnTable::reap`].
+    pub fn bury(&mut self, slot: u32) {
+        if let Some(row) = self.get(slot) {
+            row.phase = Phase::Dead;
+            self.dead.push(slot);
+        }
+    }
+
+    /// Frees the slots of the dead, closing their sockets.
+    pub fn reap(&mut self) {
+        for slot in self.dead.drain(..) {
+            self.rows.try_remove(slot as usize);
+        }
+    }
+
+    /// Gives memory back when far fewer rows are in use than there is room for.
+    pub fn shrink(&mut self) {
+        if self.dead.is_empty() && self.rows.len() < self.high_water as usize / 8 {
+            self.rows.shrink_to_fit();
+            self.high_water = self.rows.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Tick;
+
+    fn table() -> ConnTable<()> {
+        ConnTable::with_capacity(ReactorId(3), 4)
+    }
+
+    fn row() -> Connection<()> {
+        Connection::accepted((), Tick(0), false)
+    }
+
+    #[test]
+    fn an_id_that_outlived_its_connection_names_nothing() {
+        let mut table = table();
+        let slot = table.insert(row());
+        let old = table.id(slot).unwrap();
+        assert_eq!(table.find(old), Some(slot));
+        table.bury(slot);
+        assert_eq!(table.find(old), None, "dead at once");
+        table.reap();
+        assert_eq!(table.insert(row()), slot, "the slot is used again");
+        assert_eq!(table.find(old), None);
+        assert_ne!(table.id(slot), Some(old));
+    }
+
+    #[test]
+    fn slots_are_freed_at_the_end_of_the_turn() {
+        let mut table = table();
+        let slot = table.insert(row());
+        table.bury(slot);
+        table.bury(slot);
+        assert_ne!(table.insert(row()), slot, "a dead row still holds its slot");
+        table.reap();
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_table_that_was_large_is_shrunk() {
+        let mut table = table();
+        let slots: Vec<_> = (0..1000).map(|_| table.insert(row())).collect();
+        for slot in &slots[1..] {
+            table.bury(*slot);
+        }
+        table.reap();
+        table.shrink();
+        assert_eq!((table.high_water(), table.len()), (1, 1));
+        assert!(table.get(slots[0]).is_some());
+    }
+}

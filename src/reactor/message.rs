@@ -1,0 +1,161 @@
+//! What travels between threads: closed sets, nothing boxed that could be a
+//! variant.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use crate::config::Config;
+use crate::hub::gather::Report;
+use crate::ids::{ConnId, ReactorId};
+use crate::ws::frame::Frame;
+
+/// Data for a reactor. Travels in its bounded mailbox.
+#[derive(Debug)]
+pub enum ReactorMessage {
+    /// To a user's home: the user has this connection.
+    Join {
+        /// The user.
+        user: Arc<str>,
+        /// On the reactor that sent this.
+        connection: ConnId,
+    },
+    /// To a user's home: the user no longer has this connection.
+    Leave {
+        /// The user.
+        user: Arc<str>,
+        /// The connection that ended.
+        connection: ConnId,
+    },
+    /// To the owner of a connection: the user has too many of them.
+    JoinRefused(ConnId),
+    /// To a user's home: do this to each connection of the user.
+    Route {
+        /// The user.
+        user: Box<str>,
+        /// What is to be done.
+        action: Action,
+        /// Who wants to know.
+        reply: ReplyTo,
+    },
+    /// To the owner of a connection: do this.
+    Apply {
+        /// The connection.
+        connection: ConnId,
+        /// What is to be done.
+        action: Action,
+        /// Who wants to know.
+        reply: ReplyTo,
+    },
+    /// To every reactor: send this to every connection.
+    Broadcast {
+        /// The frame.
+        frame: Frame,
+        /// Who wants to know.
+        reply: ReplyTo,
+    },
+    /// To the reactor whose HTTP request asked.
+    Report {
+        /// Which request.
+        ticket: u64,
+        /// What came of it.
+        report: Report,
+    },
+    /// To the owner of the connection that sent a message to a user who is offline.
+    Undelivered {
+        /// The sender.
+        sender: ConnId,
+        /// The user who is not there.
+        user: Box<str>,
+    },
+}
+
+/// What is to be done to a user's connections.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send this frame.
+    Deliver(Frame),
+    /// Close, telling the peer why.
+    Kick(Arc<Kick>),
+    /// Nothing: only where they are is asked.
+    Locate,
+}
+
+/// An administrator's wish.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kick {
+    /// Goes into the close frame; the usual text when empty.
+    pub reason: String,
+    /// Sent before the close frame.
+    pub farewell: Option<String>,
+}
+
+/// Who wants to know what came of it.
+#[derive(Clone, Debug)]
+pub enum ReplyTo {
+    /// Nobody.
+    Nobody,
+    /// The client that sent it; told only when the user is offline.
+    Client(ConnId),
+    /// An HTTP request on a reactor.
+    Request {
+        /// Which reactor.
+        reactor: ReactorId,
+        /// Which request.
+        ticket: u64,
+    },
+    /// A thread of the program that embeds this library.
+    Thread(Sender<Report>),
+}
+
+/// An order for a reactor. Travels in a queue of its own that data cannot fill.
+#[derive(Debug)]
+pub enum Order {
+    /// Tell every client, then close them as scheduled.
+    Close {
+        /// Told to the clients.
+        reason: &'static str,
+    },
+    /// Cut off what is left.
+    Abort,
+    /// New settings.
+    Reload(Arc<Config>),
+    /// End the thread.
+    Stop,
+}
+
+/// What a reactor tells the supervisor.
+#[derive(Debug)]
+pub enum News {
+    /// It holds no WebSocket any more and was ordered to close them all.
+    Drained {
+        /// The reactor.
+        reactor: ReactorId,
+        /// What the drain did there.
+        tally: Tally,
+    },
+    /// Its thread has ended, by order or not.
+    Ended(ReactorId),
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Clients that were sent the notice.
+    pub told: u64,
+    /// Connections closed with a completed closing handshake, or by the peer.
+    pub closed: u64,
+    /// Connections cut off at the deadline.
+    pub forced: u64,
+    /// Business messages sent at the end, in simulation mode.
+    pub business: u64,
+}
+
+/// A user's first or last connection on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// The first connection came.
+    Online(Arc<str>),
+    /// The last connection went.
+    Offline(Arc<str>),
+}

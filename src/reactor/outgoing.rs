@@ -1,0 +1,604 @@
+//! What a turn has produced and nobody has been sent yet.
+//!
+//! Owns: [`Outgoing`], the layout of one turn's output. Private frames stand
+//! in one arena, broadcasts once in a buffer that the whole audience shares; a
+//! connection that owes nothing else is sent that buffer by one write and
+//! has no entry here at all. Only what a socket does not take is moved to the
+//! connection's own [`Outbound`] queue. Never decides who is sent what.
+
+use std::io::{self, IoSlice, Write};
+
+use bytes::Bytes;
+
+use super::connection::{Audience, Connection};
+use super::outbound::Outbound;
+use crate::limits::{ARENA_BYTES, IOVECS_MAX, OUTBOUND_COPY_BYTES, SHARED_BYTES};
+use crate::ws::frame::Frame;
+
+const NONE: u32 = u32::MAX;
+
+/// Frames from this size on are referenced rather than copied into the arena.
+const HELD_BYTES: usize = 16 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Arena,
+    Held(u32),
+    Plain,
+    Deflated,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    source: Source,
+    start: usize,
+    len: usize,
+    next: u32,
+}
+
+/// How far into the listed pieces writing has come.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    piece: usize,
+    begun: usize,
+}
+
+/// What one connection is owed this turn, in order: a list of pieces, then
+/// the broadcasts from `shared_from` on when it belongs to an audience.
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    slot: u32,
+    head: u32,
+    tail: u32,
+    bytes: usize,
+    shared_from: u32,
+}
+
+impl Debt {
+    fn nothing(slot: u32, shared_from: u32) -> Self {
+        Debt { slot, head: NONE, tail: NONE, bytes: 0, shared_from }
+    }
+}
+
+/// The broadcasts of a turn for one audience.
+#[derive(Default)]
+struct Layout {
+    bytes: Vec<u8>,
+    /// Where each frame ends.
+    ends: Vec<usize>,
+    /// The same bytes, reference counted; made when the first socket leaves
+    /// so much over that sharing beats copying.
+    frozen: Option<Bytes>,
+}
+
+impl Layout {
+    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+        self.frozen = None;
+    }
+
+    fn start_of(&self, frame: u32) -> usize {
+        match frame {
+            0 => 0,
+            frame => self.ends[frame as usize - 1],
+        }
+    }
+
+    /// Moves the frames of `piece` behind its first `begun` bytes to the queue.
+    /// A frame that was begun is always finished; others only while there is
+    /// room. The number that found none.
+    fn enqueue(&mut self, piece: &Piece, begun: usize, outbound: &mut Outbound, bytes_max: usize) -> u32 {
+        let (from, end) = (piece.start + begun, piece.start + piece.len);
+        let first = self.ends.partition_point(|&frame_end| frame_end <= from);
+        let last = self.ends.partition_point(|&frame_end| frame_end <= end);
+        let room_end = from + bytes_max.saturating_sub(outbound.bytes());
+        let fitting = self.ends[first..last].partition_point(|&frame_end| frame_end <= room_end);
+        let must = usize::from(self.start_of(first as u32) < from);
+        let taken = fitting.max(must);
+        if taken > 0 {
+            self.move_to(outbound, from, self.ends[first + taken - 1]);
+        }
+        (last - first - taken) as u32
+    }
+
+    fn move_to(&mut self, outbound: &mut Outbound, from: usize, to: usize) {
+        if to - from <= OUTBOUND_COPY_BYTES {
+            return outbound.copy(&self.bytes[from..to]);
+        }
+        let frozen = self.frozen.get_or_insert_with(|| Bytes::copy_from_slice(&self.bytes));
+        outbound.share(frozen.slice(from..to));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(SHARED_BYTES);
+        self.ends.clear();
+        self.frozen = None;
+    }
+}
+
+/// What came of writing a connection's debt.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Bytes the socket took.
+    pub written: usize,
+    /// Broadcast frames dropped because more than the bound was owed already.
+    pub dropped: u32,
+    /// Bytes are left over; they are in the connection's outbound queue.
+    pub owing: bool,
+    /// The socket is broken.
+    pub error: Option<io::Error>,
+}
+
+/// The output of one turn. Not thread-safe: it belongs to one reactor.
+#[derive(Default)]
+pub struct Outgoing {
+    arena: Vec<u8>,
+    held: Vec<Bytes>,
+    plain: Layout,
+    deflated: Layout,
+    pieces: Vec<Piece>,
+    debts: Vec<Debt>,
+    /// The pieces of the connection being settled.
+    owed: Vec<Piece>,
+}
+
+impl Outgoing {
+    /// Whether the turn has laid out as much as it should before writing it out.
+    pub fn is_full(&self, shared_bytes_max: usize) -> bool {
+        self.arena.len() >= ARENA_BYTES || self.plain.bytes.len() >= shared_bytes_max.min(SHARED_BYTES)
+    }
+
+    /// Whether there are broadcasts for the audience.
+    pub fn has_broadcasts(&self) -> bool {
+        !self.plain.ends.is_empty()
+    }
+
+    /// Broadcast frames laid out since the last [`Outgoing::clear`].
+    pub fn broadcasts(&self) -> u32 {
+        self.plain.ends.len() as u32
+    }
+
+    /// Bytes laid out this turn for this connection alone, and the broadcasts it is due.
+    pub fn owed<S>(&self, row: &Connection<S>) -> usize {
+        let (bytes, from) = match self.debts.get(row.debt as usize) {
+            Some(debt) => (debt.bytes, debt.shared_from),
+            None => (0, 0),
+        };
+        bytes + self.layout(row.audience).map_or(0, |layout| layout.bytes.len() - layout.start_of(from))
+    }
+
+    /// Appends whatever `write` writes to what the connection is owed.
+    pub fn push<S>(&mut self, row: &mut Connection<S>, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let index = self.debt_of(row, slot);
+        self.catch_up(row, index);
+        let start = self.arena.len();
+        write(&mut self.arena);
+        let len = self.arena.len() - start;
+        self.append(index, Source::Arena, start, len);
+    }
+
+    /// Appends an encoded frame, by reference when it is large.
+    pub fn push_frame<S>(&mut self, row: &mut Connection<S>, slot: u32, frame: &Frame) {
+        if frame.len() < HELD_BYTES {
+            return self.push(row, slot, |arena| arena.extend_from_slice(frame.wire()));
+        }
+        let index = self.debt_of(row, slot);
+        self.catch_up(row, index);
+        let held = self.held.len() as u32;
+        self.held.push(frame.bytes().clone());
+        self.append(index, Source::Held(held), 0, frame.len());
+    }
+
+    /// Lays out one frame for the whole audience: plain, and compressed for those who agreed to it.
+    pub fn broadcast(&mut self, plain: &[u8], deflated: impl FnOnce(&mut Vec<u8>)) {
+        self.plain.push(|bytes| bytes.extend_from_slice(plain));
+        self.deflated.push(deflated);
+    }
+
+    /// From here on the connection is sent broadcasts, not those already laid out.
+    pub fn join_audience<S>(&mut self, row: &mut Connection<S>, slot: u32, audience: Audience) {
+        let index = self.debt_of(row, slot);
+        row.audience = audience;
+        self.debts[index].shared_from = self.broadcasts();
+    }
+
+    /// Takes the broadcasts it is due into its own list, then takes it out of the audience.
+    pub fn leave_audience<S>(&mut self, row: &mut Connection<S>, slot: u32) {
+        if row.audience != Audience::None && self.has_broadcasts() {
+            let index = self.debt_of(row, slot);
+            self.catch_up(row, index);
+        }
+        row.audience = Audience::None;
+    }
+
+    /// The slots that have a debt of their own, in the order they came to it.
+    pub fn debtors(&self) -> usize {
+        self.debts.len()
+    }
+
+    /// The slot of the `index`th debtor.
+    pub fn debtor(&self, index: usize) -> u32 {
+        self.debts[index].slot
+    }
+
+    /// Writes what the connection is owed; what its socket does not take goes
+    /// to its outbound queue, broadcasts only as far as `bytes_max` allows.
+    pub fn settle<S: Write>(&mut self, row: &mut Connection<S>, slot: u32, bytes_max: usize) -> Settled {
+        let debt = self.take_debt(row, slot);
+        self.list(&debt, row.audience);
+        let mut settled = Settled::default();
+        if row.outbound.is_none() {
+            match self.write(&mut row.stream) {
+                Ok(written) => settled.written = written,
+                Err(error) => settled.error = Some(error),
+            }
+            if settled.error.is_some() || settled.written == self.listed_bytes() {
+                return settled;
+            }
+        }
+        let mut outbound = row.outbound.take().unwrap_or_default();
+        settled.dropped = self.enqueue(settled.written, &mut outbound, bytes_max);
+        settled.owing = !outbound.is_empty();
+        row.outbound = settled.owing.then_some(outbound);
+        settled
+    }
+
+    /// Forgets the turn. Everyone has been settled; rows no longer point here.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.arena.shrink_to(ARENA_BYTES / 4);
+        self.held.clear();
+        self.pieces.clear();
+        self.pieces.shrink_to(ARENA_BYTES / 64);
+        self.debts.clear();
+        self.debts.shrink_to(ARENA_BYTES / 64);
+        self.plain.clear();
+        self.deflated.clear();
+    }
+
+    fn listed_bytes(&self) -> usize {
+        self.owed.iter().map(|piece| piece.len).sum()
+    }
+
+    fn layout(&self, audience: Audience) -> Option<&Layout> {
+        match audience {
+            Audience::None => None,
+            Audience::Plain => Some(&self.plain),
+            Audience::Deflated => Some(&self.deflated),
+        }
+    }
+
+    fn debt_of<S>(&mut self, row: &mut Connection<S>, slot: u32) -> usize {
+        if row.debt == Connection::<S>::CLEAN {
+            row.debt = self.debts.len() as u32;
+            self.debts.push(Debt::nothing(slot, 0));
+        }
+        row.debt as usize
+    }
+
+    /// What is owed, leaving a debt of nothing behind: the broadcasts so far count as sent.
+    fn take_debt<S>(&mut self, row: &Connection<S>, slot: u32) -> Debt {
+        let broadcasts = self.broadcasts();
+        match self.debts.get_mut(row.debt as usize) {
+            Some(debt) => std::mem::replace(debt, Debt::nothing(slot, broadcasts)),
+            None => Debt::nothing(slot, 0),
+        }
+    }
+
+    /// Puts the broadcasts laid out so far before what comes next, so that order is kept.
+    fn catch_up<S>(&mut self, row: &Connection<S>, index: usize) {
+        let from = self.debts[index].shared_from;
+        let to = self.broadcasts();
+        if let Some((source, start, len)) = self.broadcasts_from(row.audience, from) {
+            self.append(index, source, start, len);
+        }
+        self.debts[index].shared_from = to;
+    }
+
+    fn broadcasts_from(&self, audience: Audience, from: u32) -> Option<(Source, usize, usize)> {
+        let layout = self.layout(audience)?;
+        let start = layout.start_of(from);
+        let source = if audience == Audience::Deflated { Source::Deflated } else { Source::Plain };
+        (start < layout.bytes.len()).then(|| (source, start, layout.bytes.len() - start))
+    }
+
+    fn append(&mut self, index: usize, source: Source, start: usize, len: usize) {
+        let debt = &mut self.debts[index];
+        debt.bytes += len;
+        if let Some(last) = self.pieces.get_mut(debt.tail as usize)
+            && last.source == source
+            && last.start + last.len == start
+            && !matches!(source, Source::Held(_))
+        {
+            last.len += len;
+            return;
+        }
+        let place = self.pieces.len() as u32;
+        self.pieces.push(Piece { source, start, len, next: NONE });
+        match self.pieces.get_mut(debt.tail as usize) {
+            Some(last) => last.next = place,
+            None => debt.head = place,
+        }
+        debt.tail = place;
+    }
+
+    /// Lists what is owed, in order, into `self.owed`.
+    fn list(&mut self, debt: &Debt, audience: Audience) {
+        self.owed.clear();
+        let mut at = debt.head;
+        while let Some(piece) = self.pieces.get(at as usize) {
+            self.owed.push(*piece);
+            at = piece.next;
+        }
+        if let Some((source, start, len)) = self.broadcasts_from(audience, debt.shared_from) {
+            self.owed.push(Piece { source, start, len, next: NONE });
+        }
+    }
+
+    fn bytes(&self, piece: &Piece) -> &[u8] {
+        let all: &[u8] = match piece.source {
+            Source::Arena => &self.arena,
+            Source::Held(index) => &self.held[index as usize],
+            Source::Plain => &self.plain.bytes,
+            Source::Deflated => &self.deflated.bytes,
+        };
+        &all[piece.start..piece.start + piece.len]
+    }
+
+    /// Writes what is listed until it is written or the socket is full; the bytes written.
+    fn write<S: Write>(&self, socket: &mut S) -> io::Result<usize> {
+        let mut written = 0;
+        let mut at = Place::default();
+        while at.piece < self.owed.len() {
+            let (taken, wanted) = self.write_once(at, socket)?;
+            written += taken;
+            if taken < wanted {
+                break;
+            }
+            at = self.advance(at, taken);
+        }
+        Ok(written)
+    }
+
+    /// One system call: bytes taken (0 when the socket is full) and bytes offered.
+    /// A stream socket that takes less than offered is full.
+    fn write_once<S: Write>(&self, at: Place, socket: &mut S) -> io::Result<(usize, usize)> {
+        let mut slices = [IoSlice::new(&[]); IOVECS_MAX];
+        let mut count = 0;
+        let mut wanted = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.owed[at.piece..]) {
+            let bytes = self.bytes(piece);
+            *slice = IoSlice::new(if count == 0 { &bytes[at.begun..] } else { bytes });
+            wanted += slice.len();
+            count += 1;
+        }
+        loop {
+            let taken = match count {
+                1 => socket.write(&slices[0]),
+                _ => socket.write_vectored(&slices[..count]),
+            };
+            match taken {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => return Ok((taken, wanted)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((0, wanted)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn advance(&self, mut at: Place, mut count: usize) -> Place {
+        while let Some(piece) = self.owed.get(at.piece) {
+            let rest = piece.len - at.begun;
+            if count < rest {
+                at.begun += count;
+                break;
+            }
+            count -= rest;
+            at = Place { piece: at.piece + 1, begun: 0 };
+        }
+        at
+    }
+
+    /// Moves all that is listed behind the first `written` bytes to the queue;
+    /// the broadcast frames that found no room.
+    fn enqueue(&mut self, written: usize, outbound: &mut Outbound, bytes_max: usize) -> u32 {
+        let mut dropped = 0;
+        let mut at = self.advance(Place::default(), written);
+        while let Some(&piece) = self.owed.get(at.piece) {
+            match piece.source {
+                // Whether there is room was asked before these were laid out.
+                Source::Arena => outbound.copy(&self.bytes(&piece)[at.begun..]),
+                Source::Held(index) => outbound.share(self.held[index as usize].slice(at.begun..)),
+                Source::Plain => dropped += self.plain.enqueue(&piece, at.begun, outbound, bytes_max),
+                Source::Deflated => dropped += self.deflated.enqueue(&piece, at.begun, outbound, bytes_max),
+            }
+            at = Place { piece: at.piece + 1, begun: 0 };
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Tick;
+
+    /// A socket that takes `room` more bytes.
+    #[derive(Default)]
+    struct Socket {
+        taken: Vec<u8>,
+        room: usize,
+        calls: usize,
+    }
+
+    impl Write for Socket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.write(&slices.concat_slices())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    trait Concat {
+        fn concat_slices(&self) -> Vec<u8>;
+    }
+
+    impl Concat for [IoSlice<'_>] {
+        fn concat_slices(&self) -> Vec<u8> {
+            self.iter().flat_map(|slice| slice.to_vec()).collect()
+        }
+    }
+
+    fn row(room: usize, audience: Audience) -> Connection<Socket> {
+        let mut row = Connection::accepted(Socket { room, ..Socket::default() }, Tick(0), false);
+        row.audience = audience;
+        row
+    }
+
+    fn all_sent(row: &mut Connection<Socket>) -> Vec<u8> {
+        row.stream.room = usize::MAX;
+        if let Some(mut outbound) = row.outbound.take() {
+            outbound.write_to(&mut row.stream).unwrap();
+        }
+        row.stream.taken.clone()
+    }
+
+    fn say(outgoing: &mut Outgoing, row: &mut Connection<Socket>, text: &str) {
+        outgoing.push(row, 0, |arena| arena.extend_from_slice(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_burst_of_replies_is_one_write() {
+        let mut outgoing = Outgoing::default();
+        let mut row = row(usize::MAX, Audience::None);
+        for _ in 0..16 {
+            say(&mut outgoing, &mut row, "pong");
+        }
+        let settled = outgoing.settle(&mut row, 0, 1000);
+        assert_eq!((settled.written, settled.owing, row.stream.calls), (64, false, 1));
+        assert!(row.outbound.is_none());
+    }
+
+    #[test]
+    fn private_frames_and_broadcasts_keep_their_order_however_the_socket_takes_them() {
+        for room in 0..40 {
+            let mut outgoing = Outgoing::default();
+            let mut row = row(room, Audience::Plain);
+            let mut other = self::row(usize::MAX, Audience::None);
+            outgoing.broadcast(b"<b1>", |_| ());
+            say(&mut outgoing, &mut row, "(p1)");
+            say(&mut outgoing, &mut other, "not for row");
+            say(&mut outgoing, &mut row, "(p2)");
+            outgoing.broadcast(b"<b2>", |_| ());
+            outgoing.broadcast(b"<b3>", |_| ());
+            let settled = outgoing.settle(&mut row, 0, 1000);
+            assert_eq!((settled.dropped, settled.owing), (0, room < 20), "room {room}");
+            say(&mut outgoing, &mut row, "(p3)");
+            outgoing.broadcast(b"<b4>", |_| ());
+            outgoing.settle(&mut row, 0, 1000);
+            assert_eq!(all_sent(&mut row), b"<b1>(p1)(p2)<b2><b3>(p3)<b4>", "room {room}");
+        }
+    }
+
+    #[test]
+    fn an_audience_is_sent_the_layout_by_one_write_and_no_entry() {
+        let mut outgoing = Outgoing::default();
+        let mut plain = row(usize::MAX, Audience::Plain);
+        let mut deflated = row(usize::MAX, Audience::Deflated);
+        for _ in 0..8 {
+            outgoing.broadcast(b"frame", |bytes| bytes.extend_from_slice(b"z"));
+        }
+        for row in [&mut plain, &mut deflated] {
+            assert!(!outgoing.settle(row, 0, 1000).owing);
+            assert_eq!(row.stream.calls, 1);
+        }
+        assert_eq!((plain.stream.taken.len(), deflated.stream.taken.as_slice()), (40, &b"zzzzzzzz"[..]));
+        assert_eq!((outgoing.debtors(), outgoing.pieces.len()), (0, 0));
+    }
+
+    #[test]
+    fn broadcasts_before_joining_and_after_leaving_are_not_for_it() {
+        let mut outgoing = Outgoing::default();
+        let mut row = row(usize::MAX, Audience::None);
+        outgoing.broadcast(b"before", |_| ());
+        outgoing.join_audience(&mut row, 0, Audience::Plain);
+        say(&mut outgoing, &mut row, "welcome ");
+        outgoing.broadcast(b"during", |_| ());
+        outgoing.leave_audience(&mut row, 0);
+        outgoing.broadcast(b"after", |_| ());
+        outgoing.settle(&mut row, 0, 1000);
+        assert_eq!(all_sent(&mut row), b"welcome during");
+    }
+
+    #[test]
+    fn a_slow_consumer_is_owed_whole_frames_up_to_the_bound() {
+        for room in 0..30 {
+            let mut outgoing = Outgoing::default();
+            let mut row = row(room, Audience::Plain);
+            let mut dropped = 0;
+            for frame in 0..10_u8 {
+                outgoing.broadcast(&[frame; 5], |_| ());
+                if frame % 3 == 0 {
+                    dropped += outgoing.settle(&mut row, 0, 12).dropped;
+                    assert!(row.outbound_bytes() <= 12, "room {room}");
+                    outgoing.clear();
+                    row.debt = Connection::<Socket>::CLEAN;
+                }
+            }
+            let sent = all_sent(&mut row);
+            assert_eq!(sent.len() % 5, 0, "room {room}: whole frames only");
+            assert!(sent.chunks(5).all(|frame| frame.iter().all(|byte| *byte == frame[0])), "room {room}");
+            assert_eq!(sent.len() / 5 + dropped as usize, 10, "room {room}");
+        }
+    }
+
+    #[test]
+    fn large_leftovers_are_shared_not_copied() {
+        let mut outgoing = Outgoing::default();
+        let mut rows: Vec<_> = (0..3).map(|_| row(10, Audience::Plain)).collect();
+        outgoing.broadcast(&vec![7; 100_000], |_| ());
+        for row in &mut rows {
+            assert!(outgoing.settle(row, 0, 1 << 20).owing);
+        }
+        let frozen = outgoing.plain.frozen.clone().unwrap();
+        outgoing.clear();
+        assert!(!frozen.is_unique(), "the queues refer to it");
+        for row in &mut rows {
+            assert_eq!(all_sent(row).len(), 100_000);
+        }
+        assert!(frozen.is_unique(), "and let go of it");
+    }
+
+    #[test]
+    fn a_broken_socket_is_reported() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut outgoing = Outgoing::default();
+        let mut row = Connection::accepted(Broken, Tick(0), false);
+        outgoing.push(&mut row, 0, |arena| arena.push(1));
+        assert!(outgoing.settle(&mut row, 0, 10).error.is_some());
+    }
+}
