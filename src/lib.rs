@@ -1,6 +1,7 @@
 //! throng, a WebSocket gateway.
 
 pub mod delivery;
+pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod ws;
