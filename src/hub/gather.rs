@@ -29,7 +29,7 @@ pub struct Gather {
     located: Option<Vec<ConnId>>,
     outcomes: Vec<(ConnId, Outcome)>,
     audiences: Vec<u64>,
-    overloaded: bool,
+    overloaded: usize,
 }
 
 impl Gather {
@@ -39,28 +39,28 @@ impl Gather {
             Report::Located(connections) => self.located = Some(connections),
             Report::Outcome(connection, outcome) => self.outcomes.push((connection, outcome)),
             Report::Audience(connections) => self.audiences.push(connections),
-            Report::Overloaded => self.overloaded = true,
+            Report::Overloaded => self.overloaded += 1,
         }
     }
 
     /// Whether a lookup has its answer.
     pub fn is_located(&self) -> bool {
-        self.located.is_some() || self.overloaded
+        self.located.is_some() || self.overloaded > 0
     }
 
     /// Whether every connection of the user has reported.
     pub fn is_complete(&self) -> bool {
-        self.overloaded || self.located.as_ref().is_some_and(|located| self.outcomes.len() >= located.len())
+        self.overloaded > 0 || self.located.as_ref().is_some_and(|located| self.outcomes.len() >= located.len())
     }
 
     /// Whether so many reactors have answered a broadcast.
     pub fn is_heard(&self, reactors: usize) -> bool {
-        self.audiences.len() >= reactors
+        self.audiences.len() + self.overloaded >= reactors
     }
 
     /// The answer to a send, with what is missing called timed out.
     pub fn send_result(&self, user: &str, node: &str) -> SendResult {
-        let status = if self.overloaded {
+        let status = if self.overloaded > 0 {
             Status::Failed
         } else {
             match &self.located {
@@ -76,7 +76,7 @@ impl Gather {
 
     /// The answer to a kick, with what is missing called timed out.
     pub fn kick_result(&self, user: &str, node: &str) -> KickResult {
-        let status = if self.overloaded {
+        let status = if self.overloaded > 0 {
             KickStatus::Failed
         } else {
             match &self.located {

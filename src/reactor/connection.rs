@@ -115,14 +115,14 @@ pub struct Connection<S = TcpStream> {
     /// What was negotiated by RFC 7692: 0 for nothing, else the server's window bits.
     deflate_bits: u8,
     /// See the constants.
-    flags: u8,
+    flags: u16,
     /// Why it is being closed, once it is.
     pub ending: Option<CloseReason>,
 }
 
 /// Facts about a connection that are true or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Flag {
     /// WRITABLE is armed.
     WritableArmed = 1,
@@ -138,8 +138,10 @@ pub enum Flag {
     AnyPath = 32,
     /// An HTTP connection that has answered a request before.
     KeptAlive = 64,
-    /// The peer's end of file was seen while its input was left unread.
+    /// The peer sends no more: its close frame or its end of file was seen.
     PeerDone = 128,
+    /// It became a WebSocket.
+    WebSocket = 256,
 }
 
 impl<S> Connection<S> {
@@ -163,22 +165,22 @@ impl<S> Connection<S> {
             audience: Audience::None,
             pings: 0,
             deflate_bits: 0,
-            flags: if any_path { Flag::AnyPath as u8 } else { 0 },
+            flags: if any_path { Flag::AnyPath as u16 } else { 0 },
             ending: None,
         }
     }
 
     /// Whether the fact holds.
     pub fn is(&self, flag: Flag) -> bool {
-        self.flags & flag as u8 != 0
+        self.flags & flag as u16 != 0
     }
 
     /// States the fact.
     pub fn set(&mut self, flag: Flag, value: bool) {
         if value {
-            self.flags |= flag as u8;
+            self.flags |= flag as u16;
         } else {
-            self.flags &= !(flag as u8);
+            self.flags &= !(flag as u16);
         }
     }
 

@@ -1,0 +1,141 @@
+//! HTTP requests that wait for other reactors.
+//!
+//! Owns: [`Asks`]. One request a connection may wait at a time, which bounds it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Reactor;
+use super::connection::{Flag, Phase};
+use super::message::{Action, Kick, ReplyTo};
+use crate::admin::api::Question;
+use crate::clock::Tick;
+use crate::hub::gather::{Gather, Report};
+use crate::http::Response;
+use crate::ids::ConnId;
+use crate::limits::ANSWER_TIMEOUT;
+use crate::ws::close::CloseReason;
+use crate::ws::frame::Frame;
+
+/// A request and how its answer is to be sent.
+pub(super) struct Asked {
+    pub(super) question: Question,
+    pub(super) keep_alive: bool,
+    pub(super) head_only: bool,
+}
+
+struct Ask {
+    connection: ConnId,
+    asked: Asked,
+    gather: Gather,
+    since: Tick,
+}
+
+/// Requests by ticket, oldest first.
+#[derive(Default)]
+pub(super) struct Asks {
+    waiting: BTreeMap<u64, Ask>,
+    next: u64,
+}
+
+impl Reactor {
+    /// Puts a question to whom it concerns. The answer, if all concerned are here.
+    pub(super) fn ask(&mut self, slot: u32, asked: Asked) -> Option<Response> {
+        let connection = self.table.id(slot)?;
+        let ticket = self.asks.next;
+        self.asks.next += 1;
+        let (user, action) = match &asked.question {
+            Question::User { user_id } => (Some(user_id.clone()), Action::Locate),
+            Question::Send { user_id, message } => (Some(user_id.clone()), deliver(message)),
+            Question::Broadcast { message } => (None, deliver(message)),
+            Question::Kick { user_id, reason, notify, message } => {
+                (Some(user_id.clone()), Action::Kick(Arc::new(Kick::new(reason, *notify, message.as_deref()))))
+            }
+        };
+        self.asks.waiting.insert(ticket, Ask { connection, asked, gather: Gather::default(), since: self.now });
+        let reply = ReplyTo::Request { reactor: self.me, ticket };
+        match (user, action) {
+            (Some(user), action) => self.route(&user, action, reply),
+            (None, Action::Deliver(frame)) => self.broadcast(frame, reply),
+            (None, _) => {}
+        }
+        if self.is_answered(ticket) {
+            let ask = self.asks.waiting.remove(&ticket)?;
+            return Some(self.answer_to(&ask));
+        }
+        if let Some(row) = self.table.get(slot) {
+            row.set(Flag::Awaiting, true);
+        }
+        None
+    }
+
+    /// Takes in what a reactor reports about a request of ours.
+    pub(super) fn absorb(&mut self, ticket: u64, report: Report) {
+        if let Some(ask) = self.asks.waiting.get_mut(&ticket) {
+            ask.gather.absorb(report);
+        }
+    }
+
+    /// Answers the request if all have reported and it was not answered at once.
+    pub(super) fn settle_ask(&mut self, ticket: u64) {
+        if self.is_answered(ticket) {
+            self.close_ask(ticket);
+        }
+    }
+
+    /// Answers requests that have waited too long with what is known.
+    pub(super) fn give_up_on_asks(&mut self) {
+        let patience = Tick::count(ANSWER_TIMEOUT);
+        while let Some((&ticket, ask)) = self.asks.waiting.first_key_value()
+            && self.now.since(ask.since) > patience
+        {
+            self.close_ask(ticket);
+        }
+    }
+
+    fn is_answered(&self, ticket: u64) -> bool {
+        let reactors = self.shared.mailboxes.len();
+        self.asks.waiting.get(&ticket).is_some_and(|ask| match ask.asked.question {
+            Question::User { .. } => ask.gather.is_located(),
+            Question::Send { .. } | Question::Kick { .. } => ask.gather.is_complete(),
+            Question::Broadcast { .. } => ask.gather.is_heard(reactors),
+        })
+    }
+
+    fn answer_to(&self, ask: &Ask) -> Response {
+        let node = &self.shared.node_id;
+        match &ask.asked.question {
+            Question::User { user_id } => match ask.gather.user_connections(user_id, node) {
+                Some(found) => Response::json(200, &found),
+                None => Response::error(503, "the node is overloaded; ask again").with("Retry-After", "1"),
+            },
+            Question::Send { user_id, .. } => Response::json(200, &ask.gather.send_result(user_id, node)),
+            Question::Kick { user_id, .. } => Response::json(200, &ask.gather.kick_result(user_id, node)),
+            Question::Broadcast { .. } => {
+                Response::json(200, &ask.gather.broadcast_result(node, self.shared.mailboxes.len()))
+            }
+        }
+    }
+
+    /// Sends the answer of a request that waited and goes on with what its client sent since.
+    fn close_ask(&mut self, ticket: u64) {
+        let Some(ask) = self.asks.waiting.remove(&ticket) else { return };
+        let Some(slot) = self.table.find(ask.connection) else { return };
+        let response = self.answer_to(&ask);
+        let Some(row) = self.table.get(slot) else { return };
+        row.set(Flag::Awaiting, false);
+        if row.phase != Phase::Http {
+            return;
+        }
+        self.respond(slot, &response, ask.asked.keep_alive, ask.asked.head_only);
+        if ask.asked.keep_alive {
+            self.resume(slot);
+        } else {
+            self.finish(slot, CloseReason::HttpDone);
+        }
+    }
+}
+
+fn deliver(message: &str) -> Action {
+    Action::Deliver(Frame::text(message.as_bytes()))
+}

@@ -1,0 +1,157 @@
+//! A reactor's part in a drain: every client is told, then closed at its time.
+//!
+//! Owns: [`Closing`]. When a connection's close frame is due follows from its
+//! id; the notice tells the client that very span, so whether it leaves by
+//! itself or waits to be closed, the reconnects are spread the same.
+
+use std::time::Duration;
+
+use super::Reactor;
+use super::connection::{Endpoint, Flag, Phase};
+use super::message::{News, Tally};
+use super::simulate::FINAL_MESSAGES;
+use crate::clock::Tick;
+use crate::drain::close_offset;
+use crate::ids::ConnId;
+use crate::protocol;
+use crate::ws::close::CloseReason;
+
+/// Clients told, and clients closed, in one turn.
+const PER_TURN: usize = 2048;
+
+struct Due {
+    offset: Duration,
+    connection: ConnId,
+}
+
+/// The schedule of a drain and how far it has come.
+pub(super) struct Closing {
+    reason: &'static str,
+    began: Tick,
+    /// By the time of the close.
+    schedule: Vec<Due>,
+    told: usize,
+    closed: usize,
+    tally: Tally,
+    reported: bool,
+}
+
+impl Closing {
+    /// Whether clients are still to be told.
+    pub(super) fn has_notices_left(&self) -> bool {
+        self.told < self.schedule.len()
+    }
+
+    /// Ticks until the next close is due.
+    pub(super) fn ticks_left(&self, now: Tick) -> Option<u32> {
+        let next = self.schedule.get(self.closed)?;
+        Some(Tick::count(next.offset).saturating_sub(now.since(self.began)))
+    }
+
+    fn next_due(&self, now: Tick) -> Option<ConnId> {
+        let due = self.closed < self.told && self.ticks_left(now)? == 0;
+        due.then(|| self.schedule[self.closed].connection)
+    }
+}
+
+impl Reactor {
+    /// Draws the schedule up.
+    pub(super) fn begin_closing(&mut self, reason: &'static str) {
+        let window = self.config.drain_window;
+        let mut schedule = Vec::with_capacity(self.table.len());
+        for slot in 0..self.table.high_water() {
+            let open = self.table.get(slot).is_some_and(|row| row.is_open());
+            if let Some(connection) = self.table.id(slot).filter(|_| open) {
+                let number = u64::from(connection.slot()) << 32 | u64::from(connection.generation());
+                let seed = self.shared.drain_seed ^ u64::from(self.me.0);
+                schedule.push(Due { offset: close_offset(number, seed, window), connection });
+            }
+        }
+        schedule.sort_unstable_by_key(|due| due.offset);
+        let (began, tally) = (self.now, Tally::default());
+        self.closing = Some(Closing { reason, began, schedule, told: 0, closed: 0, tally, reported: false });
+    }
+
+    /// Tells and closes whoever it is time for; reports when nobody is left.
+    pub(super) fn go_on_closing(&mut self) {
+        self.send_notices();
+        self.send_closes();
+        let left = self.websockets;
+        let Some(closing) = &mut self.closing else { return };
+        if left == 0 && !closing.reported {
+            closing.reported = true;
+            let news = News::Drained { reactor: self.me, tally: closing.tally };
+            // Without a supervisor nobody waits for the news.
+            drop(self.news.try_send(news));
+        }
+    }
+
+    fn send_notices(&mut self) {
+        for _ in 0..PER_TURN {
+            let Some(closing) = &mut self.closing else { return };
+            let Some(due) = closing.schedule.get(closing.told) else { return };
+            closing.told += 1;
+            let (reason, offset, connection) = (closing.reason, due.offset, due.connection);
+            if let Some(slot) = self.table.find(connection) {
+                self.tell_leaving(slot, reason, offset);
+            }
+        }
+    }
+
+    fn tell_leaving(&mut self, slot: u32, reason: &str, offset: Duration) {
+        self.send_batch(slot);
+        let Some(row) = self.table.get(slot) else { return };
+        if row.phase != Phase::Open || row.endpoint != Endpoint::Hub {
+            return;
+        }
+        let business = if self.config.simulate { fastrand::u32(1..=FINAL_MESSAGES) } else { 0 };
+        let last = row.sequence + business;
+        let simulation = self.config.simulate.then_some((business, last));
+        let reconnect_after_ms = offset.as_millis() as u64;
+        self.answer_with(slot, |out, at| {
+            protocol::write_shutdown(out, reason, reconnect_after_ms, at, simulation);
+        });
+        for _ in 0..business {
+            self.send_business(slot);
+        }
+        if let Some(closing) = &mut self.closing {
+            closing.tally.told += 1;
+            closing.tally.business += u64::from(business);
+        }
+        self.flush_when_full();
+    }
+
+    fn send_closes(&mut self) {
+        for _ in 0..PER_TURN {
+            let now = self.now;
+            let Some(closing) = &mut self.closing else { return };
+            let Some(connection) = closing.next_due(now) else { return };
+            closing.closed += 1;
+            if let Some(slot) = self.table.find(connection) {
+                self.close(slot, CloseReason::Draining, "");
+            }
+        }
+    }
+
+    /// The deadline passed: cuts off every WebSocket that is left.
+    pub(super) fn abort(&mut self) {
+        for slot in 0..self.table.high_water() {
+            if let Some(row) = self.table.get(slot)
+                && row.is(Flag::WebSocket)
+            {
+                row.ending = Some(CloseReason::DrainDeadline);
+                self.end(slot, CloseReason::DrainDeadline);
+            }
+        }
+    }
+
+    /// Counts the end of a WebSocket while the node drains.
+    pub(super) fn tally_end(&mut self, reason: CloseReason) {
+        if let Some(closing) = &mut self.closing {
+            match reason {
+                CloseReason::DrainDeadline => closing.tally.forced += 1,
+                _ => closing.tally.closed += 1,
+            }
+        }
+    }
+}

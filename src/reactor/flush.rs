@@ -1,0 +1,137 @@
+//! The end of a turn: what was laid out is written, one system call per
+//! connection that can take it.
+
+use super::Reactor;
+use super::connection::{Audience, Connection, Flag, Phase};
+use crate::config::SlowConsumer;
+use crate::limits::READ_PAUSE_BYTES;
+use crate::metrics::Counter;
+use crate::ws::close::CloseReason;
+use mio::{Interest, Token};
+
+impl Reactor {
+    /// Writes out everything laid out so far and starts a new layout.
+    pub(super) fn flush(&mut self) {
+        if self.outgoing.has_broadcasts() {
+            self.flush_audience();
+        }
+        let mut index = 0;
+        // Settling may close a connection, which adds a debtor.
+        while index < self.outgoing.debtors() {
+            self.flush_one(self.outgoing.debtor(index));
+            index += 1;
+        }
+        for index in 0..self.outgoing.debtors() {
+            if let Some(row) = self.table.any(self.outgoing.debtor(index)) {
+                row.debt = Connection::<mio::net::TcpStream>::CLEAN;
+            }
+        }
+        self.outgoing.clear();
+    }
+
+    pub(super) fn flush_when_full(&mut self) {
+        if self.outgoing.is_full(self.config.outbound_bytes_max) {
+            self.flush();
+        }
+    }
+
+    /// Broadcasts for those that are owed nothing else.
+    fn flush_audience(&mut self) {
+        for slot in 0..self.table.high_water() {
+            let concerned = self.table.get(slot).is_some_and(|row| {
+                row.audience != Audience::None && row.debt == Connection::<mio::net::TcpStream>::CLEAN
+            });
+            if concerned {
+                self.settle(slot);
+            }
+        }
+    }
+
+    /// Writes what one connection is owed by now, without waiting for the end of the turn.
+    pub(super) fn flush_one(&mut self, slot: u32) {
+        self.settle(slot);
+        // Settling a slow consumer may have queued its close frame.
+        if self.table.get(slot).is_some_and(|row| self.outgoing.owed(row) > 0) {
+            self.settle(slot);
+        }
+    }
+
+    fn settle(&mut self, slot: u32) {
+        let bytes_max = self.config.outbound_bytes_max;
+        let Some(row) = self.table.get(slot) else { return };
+        let settled = self.outgoing.settle(row, slot, bytes_max);
+        let phase = row.phase;
+        self.count(Counter::BytesSent, settled.written as u64);
+        if settled.error.is_some() {
+            return self.end(slot, CloseReason::SocketError);
+        }
+        if settled.owing {
+            self.arm_writable(slot);
+        } else if phase == Phase::Flushing {
+            self.flushed(slot);
+        }
+        if settled.dropped > 0 {
+            self.count(Counter::DroppedSlowConsumer, u64::from(settled.dropped));
+            if self.config.slow_consumer == SlowConsumer::Disconnect {
+                self.close(slot, CloseReason::SlowConsumer, "");
+            }
+        }
+    }
+
+    /// Asks for an event when the socket takes bytes again. It stays armed:
+    /// edge-triggered, it is silent until the socket was full and is not, and
+    /// disarming would be one more system call.
+    fn arm_writable(&mut self, slot: u32) {
+        let Some(row) = self.table.get(slot) else { return };
+        if row.is(Flag::WritableArmed) {
+            return;
+        }
+        row.set(Flag::WritableArmed, true);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let armed = self.poll.registry().reregister(&mut row.stream, Token(slot as usize), interest);
+        if let Err(error) = armed {
+            log::warn!("a connection could not be watched: {error}");
+            self.end(slot, CloseReason::SocketError);
+        }
+    }
+
+    /// The socket may take bytes again.
+    pub(super) fn writable(&mut self, slot: u32) {
+        let now = self.now;
+        let Some(row) = self.table.get(slot) else { return };
+        let Some(mut outbound) = row.outbound.take() else { return };
+        let written = outbound.write_to(&mut row.stream);
+        let Ok(written) = written else { return self.end(slot, CloseReason::SocketError) };
+        if written > 0 && row.phase != Phase::Open {
+            // A closing peer that still reads makes progress.
+            row.mark = now;
+        }
+        let (owing, phase, paused) = (!outbound.is_empty(), row.phase, row.is(Flag::ReadPaused));
+        row.outbound = owing.then_some(outbound);
+        self.count(Counter::BytesSent, written as u64);
+        if owing {
+            return;
+        }
+        if phase == Phase::Flushing && self.owed(slot) == 0 {
+            self.flushed(slot);
+        } else if paused {
+            self.resume(slot);
+        }
+    }
+
+    /// Whether a connection's own input has to wait, because it does not read
+    /// the answers to it (or has ended).
+    pub(super) fn pauses_reading(&mut self, slot: u32) -> bool {
+        if self.owed(slot) <= READ_PAUSE_BYTES {
+            return false;
+        }
+        self.flush_one(slot);
+        let Some(row) = self.table.get(slot) else { return true };
+        if row.outbound.is_none() {
+            return false;
+        }
+        row.set(Flag::ReadPaused, true);
+        self.count(Counter::ReadsPaused, 1);
+        true
+    }
+}

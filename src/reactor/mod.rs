@@ -1,0 +1,325 @@
+//! A reactor: one thread, one epoll, its own listeners, connections and part
+//! of the directory. The only place that touches client sockets.
+//!
+//! Owns: [`Reactor`] and its turn. What arrives is handed to the pure parts
+//! (`ws`, `protocol`, `hub`, `admin`), what they want sent is laid out by
+//! [`outgoing`] and written once at the end of the turn.
+//!
+//! A turn: wait; read the clock, once; take orders; empty the mailbox, so that
+//! nothing that happened before an event is learnt after it; accept and read;
+//! sweep for deadlines; write; free the slots of the dead.
+
+pub mod connection;
+pub mod conn_table;
+pub mod mailbox;
+pub mod message;
+pub mod outbound;
+pub mod outgoing;
+pub mod shared;
+pub mod sweep;
+
+mod accept;
+mod asks;
+mod batch;
+mod closing;
+mod deliver;
+mod ending;
+mod flush;
+mod inbox;
+mod read;
+mod requests;
+mod simulate;
+mod upgrade;
+mod websocket;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::Sender;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::clock::Tick;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::ids::{ConnId, ReactorId};
+use crate::limits;
+use crate::metrics::{Counter, Gauge, ThreadCounters};
+use crate::net;
+use crate::ws::deflate::{Deflater, Inflater};
+
+use accept::Spare;
+use asks::Asks;
+use batch::Batches;
+use closing::Closing;
+use conn_table::ConnTable;
+use deliver::Members;
+use mailbox::{Inbox, Mailbox, mailbox};
+use message::{News, Order, ReactorMessage};
+use outgoing::Outgoing;
+use shared::Shared;
+use sweep::Sweep;
+
+const WAKER: Token = Token(usize::MAX);
+const LISTENERS: [Token; 2] = [Token(usize::MAX - 1), Token(usize::MAX - 2)];
+
+/// A listener of this reactor.
+struct Door {
+    listener: TcpListener,
+    /// Whether it speaks WebSocket on any path.
+    any_path: bool,
+    /// Connections may be waiting although no event says so.
+    waiting: bool,
+}
+
+/// The parts of a reactor that exist before its thread does.
+pub struct Parts {
+    me: ReactorId,
+    poll: Poll,
+    doors: Vec<Door>,
+    inbox: Inbox<ReactorMessage>,
+    orders: Inbox<Order>,
+}
+
+/// The ways into a reactor.
+pub struct Ways {
+    /// For data.
+    pub mailbox: Mailbox<ReactorMessage>,
+    /// For orders.
+    pub orders: Mailbox<Order>,
+}
+
+impl Parts {
+    /// Opens the epoll, the waker and the queues of reactor `me` and registers its listeners.
+    ///
+    /// # Errors
+    /// Whatever the kernel says; descriptors may have run out.
+    pub fn new(me: ReactorId, http: TcpListener, any_path: Option<TcpListener>) -> io::Result<(Parts, Ways)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (mailbox, inbox) = mailbox(limits::MAILBOX_MESSAGES, waker.clone());
+        let (order_box, orders) = self::mailbox(limits::CONTROL_MESSAGES, waker);
+        let door = |listener, any_path| Door { listener, any_path, waiting: false };
+        let mut doors = vec![door(http, false)];
+        doors.extend(any_path.map(|listener| door(listener, true)));
+        for (door, token) in doors.iter_mut().zip(LISTENERS) {
+            poll.registry().register(&mut door.listener, token, Interest::READABLE)?;
+        }
+        Ok((Parts { me, poll, doors, inbox, orders }, Ways { mailbox, orders: order_box }))
+    }
+
+    /// The descriptors only this reactor uses. The waker is not among them: others ring it.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let listeners = self.doors.iter().map(|door| door.listener.as_raw_fd());
+        listeners.chain([self.poll.as_raw_fd()]).collect()
+    }
+}
+
+/// Where bytes are read to, and inflated.
+struct Reader {
+    buffer: Box<[u8]>,
+    inflater: Inflater,
+}
+
+/// The timestamp of the turn, formatted when first asked for.
+#[derive(Default)]
+struct Stamp {
+    text: String,
+    fresh: bool,
+}
+
+/// One thread's share of the node.
+pub struct Reactor {
+    me: ReactorId,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    news: Sender<News>,
+    poll: Poll,
+    doors: Vec<Door>,
+    inbox: Inbox<ReactorMessage>,
+    orders: Inbox<Order>,
+    /// Messages that must arrive and found a mailbox full. Bounded by the
+    /// connections that have joined a home elsewhere.
+    backlog: VecDeque<(ReactorId, ReactorMessage)>,
+    table: ConnTable<TcpStream>,
+    hub: Hub,
+    outgoing: Outgoing,
+    /// Open connections, by what a broadcast must do for them.
+    members: Members,
+    /// Connections that became WebSockets and have not ended.
+    websockets: u64,
+    /// For copying the connections of a user out of the hub.
+    targets: Vec<ConnId>,
+    /// `None` while its parts are in use further up the stack.
+    reader: Option<Box<Reader>>,
+    deflater: Deflater,
+    /// For building a message before its length is known.
+    scratch: Vec<u8>,
+    /// Connections that used up their budget and have more to read.
+    read_again: Vec<u32>,
+    asks: Asks,
+    batches: Batches,
+    sweep: Sweep,
+    closing: Option<Closing>,
+    spare: Spare,
+    now: Tick,
+    stamp: Stamp,
+}
+
+impl Reactor {
+    /// Puts a reactor together; everything it needs is allocated here, before readiness is announced.
+    ///
+    /// # Errors
+    /// When the spare descriptor cannot be opened.
+    pub fn new(parts: Parts, shared: Arc<Shared>, config: Arc<Config>, news: Sender<News>) -> io::Result<Self> {
+        let rows = config.max_connections.div_ceil(config.reactors).min(1 << 20);
+        let reader =
+            Reader { buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(), inflater: Inflater::new() };
+        Ok(Reactor {
+            me: parts.me,
+            hub: Hub::new(parts.me, shared.homes.clone()),
+            table: ConnTable::with_capacity(parts.me, rows),
+            sweep: Sweep::new(&config),
+            shared,
+            config,
+            news,
+            poll: parts.poll,
+            doors: parts.doors,
+            inbox: parts.inbox,
+            orders: parts.orders,
+            backlog: VecDeque::new(),
+            outgoing: Outgoing::default(),
+            members: Members::default(),
+            websockets: 0,
+            targets: Vec::new(),
+            reader: Some(Box::new(reader)),
+            deflater: Deflater::new(),
+            scratch: Vec::new(),
+            read_again: Vec::new(),
+            asks: Asks::default(),
+            batches: Batches::default(),
+            closing: None,
+            spare: Spare::open()?,
+            now: Tick::default(),
+            stamp: Stamp::default(),
+        })
+    }
+
+    /// Takes turns until ordered to stop, or until the kernel's poll fails.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(limits::EVENTS_PER_TURN);
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.patience())) {
+                if error.kind() == io::ErrorKind::Interrupted {
+                    continue;
+                }
+                log::error!("reactor {} cannot wait for events: {error}", self.me.0);
+                return;
+            }
+            if !self.turn(&events) {
+                return;
+            }
+        }
+    }
+
+    /// One turn; false when it was ordered to be the last.
+    fn turn(&mut self, events: &Events) -> bool {
+        self.now = Tick::at(self.shared.started.elapsed());
+        self.stamp.fresh = false;
+        if !self.take_orders() {
+            return false;
+        }
+        self.empty_inbox();
+        self.post_backlog();
+        for event in events {
+            match LISTENERS.iter().position(|token| *token == event.token()) {
+                Some(door) => self.doors[door].waiting = true,
+                None if event.token() == WAKER => {}
+                None => self.ready(event),
+            }
+        }
+        self.accept_waiting();
+        self.read_leftovers();
+        self.sweep_slice();
+        self.give_up_on_asks();
+        self.send_due_batches();
+        self.go_on_closing();
+        self.publish_gauges();
+        self.flush();
+        self.table.reap();
+        true
+    }
+
+    /// How long to wait for events.
+    fn patience(&self) -> Duration {
+        let work_left = !self.read_again.is_empty()
+            || self.doors.iter().any(|door| door.waiting)
+            || self.closing.as_ref().is_some_and(Closing::has_notices_left);
+        if work_left {
+            return Duration::ZERO;
+        }
+        let mut ticks = self.sweep.ticks_left(self.now);
+        if !self.backlog.is_empty() {
+            ticks = ticks.min(1);
+        }
+        if let Some(due) = self.batches.ticks_left(self.now) {
+            ticks = ticks.min(due);
+        }
+        if let Some(due) = self.closing.as_ref().and_then(|closing| closing.ticks_left(self.now)) {
+            ticks = ticks.min(due);
+        }
+        Duration::from_millis(u64::from(ticks.max(1)) * u64::from(Tick::MS))
+    }
+
+    fn counters(&self) -> &ThreadCounters {
+        self.shared.metrics.thread(self.me)
+    }
+
+    fn count(&self, counter: Counter, times: u64) {
+        self.counters().add(counter, times);
+    }
+
+    /// The turn's wall-clock time, RFC 3339 with milliseconds, UTC.
+    fn timestamp(&mut self) -> &str {
+        if !self.stamp.fresh {
+            use std::fmt::Write;
+            self.stamp.text.clear();
+            // Writing to a String cannot fail.
+            let _ = write!(self.stamp.text, "{}", humantime::format_rfc3339_millis(SystemTime::now()));
+            self.stamp.fresh = true;
+        }
+        &self.stamp.text
+    }
+
+    fn publish_gauges(&self) {
+        let counters = self.counters();
+        counters.add(Counter::Turns, 1);
+        counters.set(Gauge::Connections, self.websockets);
+        counters.set(Gauge::Sockets, self.table.len() as u64);
+        counters.set(Gauge::Users, self.hub.users() as u64);
+    }
+}
+
+/// What a reactor's thread does, from its first breath to its last.
+///
+/// With `foreign`, the descriptors that other reactors own, the thread takes a
+/// descriptor table of its own and closes its copies of them.
+///
+/// # Errors
+/// When the table or the reactor cannot be made.
+pub fn settle_in(
+    parts: Parts,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    news: Sender<News>,
+    foreign: Option<&[RawFd]>,
+) -> io::Result<Reactor> {
+    if let Some(foreign) = foreign {
+        net::own_descriptor_table()?;
+        net::close_copies(foreign);
+    }
+    Reactor::new(parts, shared, config, news)
+}

@@ -1,0 +1,128 @@
+//! From readiness to bytes.
+
+use std::io::{self, Read};
+
+use mio::event::Event;
+
+use super::connection::{Flag, Phase};
+use super::{Reactor, Reader};
+use crate::limits::{READ_BUDGET_BYTES, READ_BUFFER_BYTES};
+use crate::metrics::Counter;
+use crate::ws::close::CloseReason;
+
+/// Which end of a connection's input is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// A short read means there is no more: the next byte raises a new event
+    /// (epoll(7), on edge-triggered stream sockets).
+    Short,
+    /// Read until the socket says so: the end of file may be there already,
+    /// or an event was left unanswered.
+    WouldBlock,
+}
+
+impl Reactor {
+    pub(super) fn ready(&mut self, event: &Event) {
+        let slot = event.token().0 as u32;
+        let closed = event.is_read_closed() || event.is_error();
+        if event.is_writable() || event.is_write_closed() {
+            self.writable(slot);
+        }
+        if event.is_readable() || closed {
+            self.readable(slot, if closed { Until::WouldBlock } else { Until::Short });
+        }
+    }
+
+    pub(super) fn readable(&mut self, slot: u32, until: Until) {
+        if let Some(mut reader) = self.reader.take() {
+            self.read(slot, &mut reader, until);
+            self.reader = Some(reader);
+        }
+    }
+
+    /// Goes on with a connection in the next turn, or later in this one.
+    pub(super) fn resume(&mut self, slot: u32) {
+        let Some(row) = self.table.get(slot) else { return };
+        row.set(Flag::ReadPaused, false);
+        if !row.is(Flag::ReadAgain) {
+            row.set(Flag::ReadAgain, true);
+            self.read_again.push(slot);
+        }
+    }
+
+    /// Reads those that used up their budget or had been paused: first what
+    /// was kept back, then the socket.
+    pub(super) fn read_leftovers(&mut self) {
+        let mut slots = std::mem::take(&mut self.read_again);
+        for slot in slots.drain(..) {
+            if let Some(mut reader) = self.reader.take() {
+                self.read_leftover(slot, &mut reader);
+                self.reader = Some(reader);
+            }
+        }
+        // Those that asked for yet another turn were pushed meanwhile.
+        slots.append(&mut self.read_again);
+        self.read_again = slots;
+    }
+
+    fn read_leftover(&mut self, slot: u32, reader: &mut Reader) {
+        let Some(row) = self.table.get(slot).filter(|row| row.is(Flag::ReadAgain)) else { return };
+        row.set(Flag::ReadAgain, false);
+        match row.phase {
+            Phase::Http => self.resume_requests(slot, reader),
+            Phase::Open | Phase::CloseSent => self.resume_frames(slot, reader),
+            Phase::Flushing | Phase::Lingering | Phase::Dead => {}
+        }
+        self.read(slot, reader, Until::WouldBlock);
+    }
+
+    fn read(&mut self, slot: u32, reader: &mut Reader, until: Until) {
+        for _ in 0..READ_BUDGET_BYTES / READ_BUFFER_BYTES {
+            let Some(row) = self.table.get(slot) else { return };
+            if row.is(Flag::ReadPaused) || row.is(Flag::Awaiting) || row.is(Flag::ReadAgain) {
+                return;
+            }
+            match row.stream.read(&mut reader.buffer) {
+                Ok(0) => return self.peer_done(slot),
+                Ok(count) => {
+                    self.count(Counter::BytesReceived, count as u64);
+                    self.take_in(slot, reader, count);
+                    if count < reader.buffer.len() && until == Until::Short {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.end(slot, CloseReason::SocketError),
+            }
+        }
+        self.resume(slot);
+    }
+
+    fn take_in(&mut self, slot: u32, reader: &mut Reader, count: usize) {
+        let now = self.now;
+        let Some(row) = self.table.get(slot) else { return };
+        match row.phase {
+            Phase::Http => self.take_request(slot, reader, count),
+            Phase::Open => {
+                row.seen(now);
+                self.take_frames(slot, &mut reader.buffer[..count], &mut reader.inflater);
+            }
+            Phase::CloseSent => self.take_frames(slot, &mut reader.buffer[..count], &mut reader.inflater),
+            Phase::Flushing | Phase::Lingering | Phase::Dead => {}
+        }
+    }
+
+    /// The peer will send no more.
+    fn peer_done(&mut self, slot: u32) {
+        let Some(row) = self.table.get(slot) else { return };
+        row.set(Flag::PeerDone, true);
+        match row.phase {
+            Phase::Http => self.finish(slot, CloseReason::HttpDone),
+            Phase::Open => self.finish(slot, CloseReason::PeerVanished),
+            Phase::CloseSent | Phase::Lingering => self.end(slot, CloseReason::PeerVanished),
+            // What is owed is still sent: the peer may have shut one direction only.
+            Phase::Flushing | Phase::Dead => {}
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! HTTP on a connection: from bytes to answers, in order, kept alive.
+
+use super::asks::Asked;
+use super::connection::{Flag, Phase};
+use super::{Reactor, Reader};
+use crate::admin::api::{self, Answer, Caller, Snapshot};
+use crate::drain;
+use crate::forwarded;
+use crate::http::{self, Head, Parsed, Response};
+use crate::limits::HTTP_HEAD_BYTES;
+use crate::metrics::Counter;
+use crate::ws::close::CloseReason;
+use crate::ws::deflate::Inflater;
+use crate::ws::handshake;
+
+/// What became of the bytes at hand.
+enum Served {
+    /// They are no whole request yet.
+    NeedMore,
+    /// One request of so many bytes was answered.
+    Answered(usize),
+    /// One request of so many bytes waits for other reactors.
+    Awaiting(usize),
+    /// One request of so many bytes made this a WebSocket.
+    Upgraded(usize),
+    /// The connection ends; what follows is not read.
+    Over,
+}
+
+impl Reactor {
+    /// Takes `count` bytes from the reader of a connection that speaks HTTP.
+    pub(super) fn take_request(&mut self, slot: u32, reader: &mut Reader, count: usize) {
+        let Some(row) = self.table.get(slot) else { return };
+        let fresh = &mut reader.buffer[..count];
+        let Some(mut input) = row.input.take() else {
+            return self.serve(slot, fresh, &mut reader.inflater);
+        };
+        let before = input.bytes.len();
+        input.bytes.extend_from_slice(fresh);
+        if may_be_whole(&input.bytes, before) {
+            self.serve(slot, &mut input.bytes, &mut reader.inflater);
+        } else {
+            row.input = Some(input);
+        }
+    }
+
+    /// Goes on with bytes that were kept back.
+    pub(super) fn resume_requests(&mut self, slot: u32, reader: &mut Reader) {
+        let Some(row) = self.table.get(slot) else { return };
+        if let Some(mut input) = row.input.take() {
+            self.serve(slot, &mut input.bytes, &mut reader.inflater);
+        }
+    }
+
+    fn serve(&mut self, slot: u32, bytes: &mut [u8], inflater: &mut Inflater) {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.serve_one(slot, &bytes[at..]) {
+                Served::NeedMore => break,
+                Served::Answered(count) => at += count,
+                Served::Awaiting(count) => {
+                    at += count;
+                    break;
+                }
+                Served::Upgraded(count) => return self.take_frames(slot, &mut bytes[at + count..], inflater),
+                Served::Over => return,
+            }
+            if self.pauses_reading(slot) {
+                break;
+            }
+        }
+        if let Some(row) = self.table.get(slot)
+            && at < bytes.len()
+        {
+            row.input_mut().bytes = bytes[at..].to_vec();
+        }
+    }
+
+    fn serve_one(&mut self, slot: u32, bytes: &[u8]) -> Served {
+        let (head, head_len) = match http::parse(bytes) {
+            Ok(Parsed::Complete { head, head_len }) => (head, head_len),
+            Ok(Parsed::Partial) => return Served::NeedMore,
+            Err(error) => {
+                self.count(Counter::HttpRequests, 1);
+                self.respond(slot, &error.into(), false, false);
+                return self.over(slot, CloseReason::HttpRefused);
+            }
+        };
+        let length = head_len + head.content_length;
+        let Some(body) = bytes.get(head_len..length) else {
+            if head.expects_continue && bytes.len() == head_len {
+                self.write(slot, |out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+            }
+            return Served::NeedMore;
+        };
+        self.count(Counter::HttpRequests, 1);
+        if self.is_websocket(slot, &head) {
+            return match self.upgrade(slot, &head) {
+                Ok(()) => Served::Upgraded(length),
+                Err(refusal) => self.answered(slot, &head, length, &refusal),
+            };
+        }
+        match self.ask_api(slot, &head, body) {
+            Answer::Now(response) => self.answered(slot, &head, length, &response),
+            Answer::Ask(question) => {
+                let asked = Asked { question, keep_alive: self.keeps(&head), head_only: head.method == "HEAD" };
+                match self.ask(slot, asked) {
+                    Some(response) => self.answered(slot, &head, length, &response),
+                    None => Served::Awaiting(length),
+                }
+            }
+        }
+    }
+
+    /// Whether the request is for a WebSocket, be it well formed or not.
+    fn is_websocket(&mut self, slot: u32, head: &Head<'_>) -> bool {
+        let any_path = self.table.get(slot).is_some_and(|row| row.is(Flag::AnyPath));
+        any_path || handshake::is_upgrade(head) || matches!(head.path, "/ws" | "/echo")
+    }
+
+    fn ask_api(&mut self, slot: u32, head: &Head<'_>, body: &[u8]) -> Answer {
+        let peer = self.table.get(slot).and_then(|row| row.stream.peer_addr().ok());
+        let Some(peer) = peer else {
+            return Answer::Now(Response::error(400, "the connection is gone"));
+        };
+        let caller = Caller { peer: peer.ip().to_canonical(), forwarded: forwarded::has_forwarding_header(head) };
+        let timestamp = self.timestamp().to_owned();
+        let phase = self.shared.phase();
+        let snapshot = Snapshot {
+            identity: &self.shared.identity_json,
+            service_name: &self.shared.service_name,
+            version: self.shared.version,
+            node_id: &self.shared.node_id,
+            address: self.shared.address,
+            timestamp: &timestamp,
+            connections: self.shared.open.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            phase: phase.name(),
+            ready: phase == drain::Phase::Serving,
+            metrics: &self.shared.metrics,
+            admin_token: self.config.admin_token.as_ref().map(|token| token.expose()),
+        };
+        api::answer(head, body, &caller, &snapshot)
+    }
+
+    /// Whether the connection is kept for another request.
+    fn keeps(&self, head: &Head<'_>) -> bool {
+        head.keep_alive && self.shared.phase() < drain::Phase::Closing
+    }
+
+    fn answered(&mut self, slot: u32, head: &Head<'_>, length: usize, response: &Response) -> Served {
+        let keep_alive = self.keeps(head);
+        self.respond(slot, response, keep_alive, head.method == "HEAD");
+        match keep_alive {
+            true => Served::Answered(length),
+            false => self.over(slot, CloseReason::HttpDone),
+        }
+    }
+
+    fn over(&mut self, slot: u32, reason: CloseReason) -> Served {
+        self.finish(slot, reason);
+        Served::Over
+    }
+
+    /// Writes an answer; the connection has from now on to send its next request.
+    pub(super) fn respond(&mut self, slot: u32, response: &Response, keep_alive: bool, head_only: bool) {
+        let now = self.now;
+        if let Some(row) = self.table.get(slot)
+            && row.phase == Phase::Http
+        {
+            row.mark = now;
+            row.set(Flag::KeptAlive, true);
+            self.write(slot, |out| response.write_to(out, keep_alive, head_only));
+        }
+    }
+}
+
+/// Whether bytes of which the first `before` were no whole request may be one
+/// now. A head that trickles in is parsed when its end comes, not at each byte.
+fn may_be_whole(bytes: &[u8], before: usize) -> bool {
+    let head_ends = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|end| end == b"\n\r\n");
+    bytes.len() >= HTTP_HEAD_BYTES || head_ends(&bytes[before.saturating_sub(3)..]) || head_ends(&bytes[..before])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_whole;
+
+    #[test]
+    fn a_head_is_parsed_again_when_its_end_comes() {
+        let head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        for end in 1..head.len() {
+            assert!(!may_be_whole(&head[..end], end - 1), "{end}");
+        }
+        assert!(may_be_whole(head, head.len() - 1));
+        let body = [&head[..], b"body"].concat();
+        assert!(may_be_whole(&body, head.len()), "the body of a head that ended earlier");
+    }
+}
