@@ -5,33 +5,19 @@
 //! nothing is unfinished: what a connection stores while it is idle is one
 //! `None`.
 
-use crate::limits::CONTROL_PAYLOAD_BYTES;
+mod event;
+mod unfinished;
+
 use crate::ws::deflate::{InflateError, Inflater};
 use crate::ws::error::ProtocolError;
-use crate::ws::frame::{CloseCode, Control, Data, OpCode};
-use crate::ws::header::{self, HEADER_BYTES_MAX, Header};
+use crate::ws::frame::{Data, OpCode};
+use crate::ws::header::{self, Header};
 use crate::ws::mask::unmask;
-use crate::ws::utf8::ValidPrefix;
-use std::mem;
-use std::str;
+use event::Kind;
+use unfinished::{Partial, Place, Ready};
 
-/// What a client said. Payloads are borrowed from the input, from the
-/// unfinished message or from the inflater, and last until the next call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A whole text message, valid UTF-8.
-    Text(&'a str),
-    /// A whole binary message.
-    Binary(&'a [u8]),
-    /// A ping, to be answered with a pong of the same payload (at most 125
-    /// bytes).
-    Ping(&'a [u8]),
-    /// A pong, asked for or not.
-    Pong(&'a [u8]),
-    /// The close frame: its code, valid on the wire, and its reason. Nothing
-    /// that follows it may be fed.
-    Close(Option<(CloseCode, &'a str)>),
-}
+pub use event::Event;
+pub use unfinished::Unfinished;
 
 /// What was agreed with, or is allowed to, this client.
 #[derive(Clone, Copy, Debug)]
@@ -94,68 +80,6 @@ pub fn step<'a>(
     Ok(Step { consumed, event: Some(ready.kind.event(payload)?), compressed: ready.compressed })
 }
 
-/// What an unfinished frame or message needs to be remembered between reads:
-/// about 250 bytes and the payload received so far.
-#[derive(Debug)]
-pub struct Unfinished {
-    /// The message that frames are being collected for.
-    message: Option<Message>,
-    /// Its payload so far: unmasked, and compressed if the message is.
-    payload: Vec<u8>,
-    /// How much of it is known to be UTF-8.
-    valid: ValidPrefix,
-    /// The frame of which payload is missing.
-    frame: Option<Partial>,
-    /// What the last call handed out: the next one forgets it.
-    handed_out: Option<Place>,
-    header: [u8; HEADER_BYTES_MAX],
-    /// Bytes of an incomplete header.
-    header_bytes: u8,
-    control: [u8; CONTROL_PAYLOAD_BYTES],
-    /// Bytes of an incomplete control payload.
-    control_bytes: u8,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Message {
-    text: bool,
-    compressed: bool,
-}
-
-/// A frame of which `taken` bytes of payload were taken in.
-#[derive(Clone, Copy, Debug)]
-struct Partial {
-    header: Header,
-    taken: usize,
-}
-
-/// An event whose payload lies complete at `place`.
-#[derive(Clone, Copy)]
-struct Ready {
-    kind: Kind,
-    compressed: bool,
-    place: Place,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    Binary,
-    Ping,
-    Pong,
-    Close,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In the input, from `start` to the end of what was consumed.
-    Input { start: usize },
-    /// In [`Unfinished::control`].
-    Control,
-    /// In [`Unfinished::payload`].
-    Message,
-}
-
 /// Moves on to the next event whose payload is complete: the bytes consumed
 /// and the event.
 #[inline]
@@ -193,20 +117,7 @@ fn advance(
 /// nor fragmented by the client.
 #[inline]
 fn whole(partial: &Partial, complete: bool) -> Option<Kind> {
-    (complete && partial.taken == 0 && partial.header.fin).then(|| kind(partial.header.opcode)).flatten()
-}
-
-/// What a first frame starts; `None` for a continuation.
-#[inline]
-fn kind(opcode: OpCode) -> Option<Kind> {
-    match opcode {
-        OpCode::Data(Data::Text) => Some(Kind::Text),
-        OpCode::Data(Data::Binary) => Some(Kind::Binary),
-        OpCode::Control(Control::Close) => Some(Kind::Close),
-        OpCode::Control(Control::Ping) => Some(Kind::Ping),
-        OpCode::Control(Control::Pong) => Some(Kind::Pong),
-        OpCode::Data(_) | OpCode::Control(_) => None,
-    }
+    (complete && partial.taken == 0 && partial.header.fin).then(|| Kind::of(partial.header.opcode)).flatten()
 }
 
 /// The frame whose payload comes next, and how much of the input its header
@@ -262,161 +173,6 @@ impl Rules {
         let max = self.message_bytes_max;
         if compressed { max.saturating_add(max / 8).saturating_add(64) } else { max }
     }
-}
-
-impl Partial {
-    /// Bytes of payload that are still to come. [`admit`] saw to it that they
-    /// can be counted in memory.
-    #[inline]
-    fn missing(&self) -> usize {
-        self.header.payload_bytes as usize - self.taken
-    }
-}
-
-impl Unfinished {
-    fn new() -> Box<Unfinished> {
-        Box::new(Unfinished {
-            message: None,
-            payload: Vec::new(),
-            valid: ValidPrefix::default(),
-            frame: None,
-            handed_out: None,
-            header: [0; HEADER_BYTES_MAX],
-            header_bytes: 0,
-            control: [0; CONTROL_PAYLOAD_BYTES],
-            control_bytes: 0,
-        })
-    }
-
-    /// The heap this holds, in bytes.
-    pub fn heap_bytes(&self) -> usize {
-        mem::size_of::<Self>() + self.payload.capacity()
-    }
-
-    /// Bytes of payload and header received and not yet part of an event.
-    pub fn buffered_bytes(&self) -> usize {
-        self.payload.len() + usize::from(self.control_bytes) + usize::from(self.header_bytes)
-    }
-
-    /// Forgets what the last call handed out. True when nothing is left.
-    fn settle(&mut self) -> bool {
-        match self.handed_out.take() {
-            Some(Place::Control) => self.control_bytes = 0,
-            Some(Place::Message) => self.message = None,
-            Some(Place::Input { .. }) | None => {}
-        }
-        self.message.is_none() && self.frame.is_none() && self.header_bytes == 0
-    }
-
-    /// Takes in more of a header: the bytes of the input that belong to it, and
-    /// the header once it is complete.
-    fn resume_header(&mut self, input: &[u8]) -> Result<(usize, Option<Header>), ProtocolError> {
-        let known = usize::from(self.header_bytes);
-        let fresh = input.len().min(HEADER_BYTES_MAX - known);
-        let end = known + fresh;
-        self.header[known..end].copy_from_slice(&input[..fresh]);
-        match header::parse(&self.header[..end])? {
-            Some((header, length)) => {
-                self.header_bytes = 0;
-                Ok((length - known, Some(header)))
-            }
-            None => {
-                self.header_bytes = end as u8;
-                Ok((fresh, None))
-            }
-        }
-    }
-
-    /// Keeps a fragment, unmasked: the event it completes, if it does.
-    fn keep(
-        &mut self,
-        partial: Partial,
-        fragment: &[u8],
-        complete: bool,
-    ) -> Result<Option<Ready>, ProtocolError> {
-        let Partial { header, taken } = partial;
-        let taken = taken + fragment.len();
-        self.frame = (!complete).then_some(Partial { header, taken });
-        if taken == 0 && !complete {
-            // Only the header is here. The payload may yet come in one piece.
-            return Ok(None);
-        }
-        let ready = match header.opcode {
-            OpCode::Control(_) => {
-                self.control[usize::from(self.control_bytes)..][..fragment.len()].copy_from_slice(fragment);
-                self.control_bytes += fragment.len() as u8;
-                kind(header.opcode).map(|kind| Ready { kind, compressed: false, place: Place::Control })
-            }
-            OpCode::Data(_) => {
-                let Message { text, compressed } = self.append(partial, fragment)?;
-                let kind = if text { Kind::Text } else { Kind::Binary };
-                header.fin.then_some(Ready { kind, compressed, place: Place::Message })
-            }
-        };
-        let ready = ready.filter(|_| complete);
-        self.handed_out = ready.map(|ready| ready.place);
-        Ok(ready)
-    }
-
-    /// Adds a fragment to the message it belongs to or starts.
-    fn append(&mut self, partial: Partial, fragment: &[u8]) -> Result<Message, ProtocolError> {
-        let header = partial.header;
-        let text = header.opcode == OpCode::Data(Data::Text);
-        let message = *self.message.get_or_insert(Message { text, compressed: header.rsv1 });
-        self.reserve(fragment.len(), header.fin.then(|| partial.missing()));
-        self.payload.extend_from_slice(fragment);
-        if message.text && !message.compressed {
-            self.valid.check(&self.payload).map_err(|_| ProtocolError::InvalidUtf8)?;
-        }
-        Ok(message)
-    }
-
-    /// Makes room for `fresh` bytes. The buffer doubles, so that many small
-    /// pieces take linear time, and grows by what has arrived rather than by what
-    /// a header promises; but not beyond `rest`, what the message still lacks
-    /// where that is known.
-    fn reserve(&mut self, fresh: usize, rest: Option<usize>) {
-        if self.payload.capacity() - self.payload.len() < fresh {
-            let doubled = self.payload.len().max(fresh);
-            self.payload.reserve_exact(doubled.min(rest.unwrap_or(usize::MAX)));
-        }
-    }
-}
-
-impl Kind {
-    #[inline]
-    fn event(self, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
-        Ok(match self {
-            Kind::Text => Event::Text(utf8(payload)?),
-            Kind::Binary => Event::Binary(payload),
-            Kind::Ping => Event::Ping(payload),
-            Kind::Pong => Event::Pong(payload),
-            Kind::Close => Event::Close(close(payload)?),
-        })
-    }
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, ProtocolError> {
-    str::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8)
-}
-
-/// The payload of a close frame (RFC 6455, section 5.5.1).
-fn close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, ProtocolError> {
-    match payload {
-        [] => Ok(None),
-        [_] => Err(ProtocolError::CloseTooShort),
-        [high, low, reason @ ..] => match u16::from_be_bytes([*high, *low]) {
-            code if may_be_sent(code) => Ok(Some((CloseCode::from(code), utf8(reason)?))),
-            code => Err(ProtocolError::CloseCode(code)),
-        },
-    }
-}
-
-/// Whether a close code may stand on the wire: RFC 6455, section 7.4, and the
-/// codes registered since (1012 to 1014). `CloseCode::is_allowed` does not know
-/// 1014.
-fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 #[cfg(test)]
