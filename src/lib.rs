@@ -4,4 +4,5 @@ pub mod delivery;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod protocol;
 pub mod ws;
