@@ -4,5 +4,6 @@ pub mod delivery;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod metrics;
 pub mod protocol;
 pub mod ws;
