@@ -1,0 +1,286 @@
+//! The text of `/metrics`, in the OpenMetrics format.
+
+use super::names::{self, CLOSED_HELP, CLOSED_NAME, CounterFamily, GaugeFamily, Unit};
+use super::process::Process;
+use super::{Counter, Gauge, Metrics};
+use crate::ws::close::CloseReason;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{self, Registry};
+use std::fmt;
+
+/// What the exposition says of the node beside its counters.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeState<'a> {
+    /// The node's id.
+    pub node_id: &'a str,
+    /// The program's version.
+    pub version: &'a str,
+    /// The phase of the node's life, such as `serving`.
+    pub phase: &'a str,
+    /// Whether the node wants new connections.
+    pub ready: bool,
+}
+
+/// Writes everything once.
+pub(super) fn write(metrics: &Metrics, node: &NodeState<'_>, process: Process) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Reading::take(metrics, node, process)));
+    let mut out = String::with_capacity(16 * 1024);
+    let written = text::encode(&mut out, &registry);
+    debug_assert!(written.is_ok(), "writing to a String does not fail, and no collector of ours does");
+    out
+}
+
+/// A copy of all values: a collector has to own what it shows.
+#[derive(Debug)]
+struct Reading {
+    node_id: String,
+    version: String,
+    phase: String,
+    ready: bool,
+    started_at_seconds: f64,
+    counters: [u64; Counter::COUNT],
+    closed: [u64; CloseReason::ALL.len()],
+    sums: [u64; Gauge::COUNT],
+    per_reactor: Vec<[u64; Gauge::COUNT]>,
+    process: Process,
+}
+
+impl Reading {
+    fn take(metrics: &Metrics, node: &NodeState<'_>, process: Process) -> Self {
+        let gauges = names::GAUGES.iter().map(|family| family.gauge);
+        let mut reading = Reading {
+            node_id: node.node_id.to_owned(),
+            version: node.version.to_owned(),
+            phase: node.phase.to_owned(),
+            ready: node.ready,
+            started_at_seconds: metrics.started_at_seconds,
+            counters: [0; _],
+            closed: CloseReason::ALL.map(|reason| metrics.closed(reason)),
+            sums: [0; _],
+            per_reactor: vec![[0; Gauge::COUNT]; metrics.reactors().len()],
+            process,
+        };
+        for (counter, _) in names::COUNTERS.iter().flat_map(|family| family.members) {
+            reading.counters[*counter as usize] = metrics.total(*counter);
+        }
+        for gauge in gauges {
+            reading.sums[gauge as usize] = metrics.gauge(gauge);
+            for (values, row) in reading.per_reactor.iter_mut().zip(metrics.reactors()) {
+                values[gauge as usize] = row.gauge(gauge);
+            }
+        }
+        reading
+    }
+
+    fn counter_family(&self, family: &CounterFamily, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let unit = unit(family.unit);
+        let mut metric =
+            out.encode_descriptor(family.name, family.help, unit.as_ref(), MetricType::Counter)?;
+        let count = |counter: Counter| ConstCounter::new(self.counters[counter as usize]);
+        if let [(counter, "")] = family.members {
+            return count(*counter).encode(metric);
+        }
+        for (counter, value) in family.members {
+            count(*counter).encode(metric.encode_family(&[(family.label, *value)])?)?;
+        }
+        Ok(())
+    }
+
+    fn closed_family(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = out.encode_descriptor(CLOSED_NAME, CLOSED_HELP, None, MetricType::Counter)?;
+        for (reason, count) in CloseReason::ALL.into_iter().zip(self.closed) {
+            let labels = [("reason", reason.label())];
+            ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge_family(&self, family: &GaugeFamily, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let unit = unit(family.unit);
+        let mut metric = out.encode_descriptor(family.name, family.help, unit.as_ref(), MetricType::Gauge)?;
+        let cell = family.gauge as usize;
+        if !family.per_reactor {
+            return encode_gauge(self.sums[cell], family.unit, metric);
+        }
+        for (reactor, values) in self.per_reactor.iter().enumerate() {
+            let labels = [("reactor", reactor.to_string())];
+            encode_gauge(values[cell], family.unit, metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn node(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "The node's id and the program's version.";
+        let labels = vec![("node", self.node_id.clone()), ("version", self.version.clone())];
+        Info::new(labels).encode(out.encode_descriptor("throng_node", help, None, MetricType::Info)?)?;
+        let help = "Whether the node wants new connections: 1 while it serves, 0 from the start of a drain.";
+        let ready = out.encode_descriptor("throng_ready", help, None, MetricType::Gauge)?;
+        ConstGauge::new(u64::from(self.ready)).encode(ready)?;
+        let help = "The phase of the node's life; the one it is in has the value 1.";
+        let mut phase = out.encode_descriptor("throng_phase", help, None, MetricType::Gauge)?;
+        ConstGauge::new(1u64).encode(phase.encode_family(&[("phase", self.phase.as_str())])?)
+    }
+
+    /// Under the names that Prometheus clients share, without our prefix.
+    fn process(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let process = &self.process;
+        if let Some(seconds) = process.cpu_seconds {
+            let help = "Time on a processor, user and system.";
+            let metric = out.encode_descriptor(
+                "process_cpu",
+                help,
+                Some(&registry::Unit::Seconds),
+                MetricType::Counter,
+            )?;
+            ConstCounter::new(seconds).encode(metric)?;
+        }
+        let started = Some(self.started_at_seconds);
+        let float = |value: Option<u64>| value.map(|value| value as f64);
+        for (name, help, unit, value) in [
+            ("process_start_time", "When the node started, since 1970.", Unit::Seconds, started),
+            ("process_resident_memory", "Memory in RAM.", Unit::Bytes, float(process.resident_bytes)),
+            (
+                "process_anonymous_memory",
+                "Memory in RAM that is no file.",
+                Unit::Bytes,
+                float(process.anonymous_bytes),
+            ),
+            ("process_threads", "Threads.", Unit::Count, float(process.threads)),
+            (
+                "process_open_fds",
+                "Descriptors in the main thread's table.",
+                Unit::Count,
+                float(process.open_fds),
+            ),
+            ("process_max_fds", "Descriptors that table may hold.", Unit::Count, float(process.max_fds)),
+        ] {
+            let Some(value) = value else { continue };
+            let unit = self::unit(unit);
+            ConstGauge::new(value).encode(out.encode_descriptor(
+                name,
+                help,
+                unit.as_ref(),
+                MetricType::Gauge,
+            )?)?;
+        }
+        Ok(())
+    }
+}
+
+fn unit(unit: Unit) -> Option<registry::Unit> {
+    match unit {
+        Unit::Count => None,
+        Unit::Bytes => Some(registry::Unit::Bytes),
+        Unit::Seconds => Some(registry::Unit::Seconds),
+    }
+}
+
+fn encode_gauge(value: u64, unit: Unit, metric: MetricEncoder<'_>) -> fmt::Result {
+    match unit {
+        Unit::Count | Unit::Bytes => ConstGauge::new(value).encode(metric),
+        Unit::Seconds => ConstGauge::new(value as f64 / 1000.0).encode(metric),
+    }
+}
+
+impl Collector for Reading {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        self.node(&mut out)?;
+        for family in names::GAUGES {
+            self.gauge_family(family, &mut out)?;
+        }
+        for family in names::COUNTERS {
+            self.counter_family(family, &mut out)?;
+        }
+        self.closed_family(&mut out)?;
+        self.process(&mut out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ReactorId;
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    fn example() -> String {
+        let metrics = Metrics {
+            started_at_seconds: 1_700_000_000.25,
+            ..std::sync::Arc::into_inner(Metrics::new(2)).expect("the only owner")
+        };
+        for reactor in 0..2 {
+            let row = metrics.thread(ReactorId(reactor));
+            for (index, (counter, _)) in names::COUNTERS.iter().flat_map(|family| family.members).enumerate()
+            {
+                row.add(*counter, index as u64 + 1);
+            }
+            for family in names::GAUGES {
+                row.set(family.gauge, family.gauge as u64 * 100 + u64::from(reactor));
+            }
+            row.closed(CloseReason::PeerClosed);
+        }
+        let node = NodeState { node_id: "a\"b\\c", version: "1.2.3", phase: "lame_duck", ready: false };
+        let process = Process {
+            resident_bytes: Some(4096),
+            anonymous_bytes: Some(2048),
+            cpu_seconds: Some(1.5),
+            threads: Some(3),
+            open_fds: Some(10),
+            max_fds: Some(20_000),
+        };
+        write(&metrics, &node, process)
+    }
+
+    /// Set `UPDATE_GOLDEN` to write the file anew.
+    #[test]
+    fn the_text_is_the_golden_one() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
+        let text = example();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &text).expect("the golden file can be written");
+        }
+        assert_eq!(std::fs::read_to_string(&path).expect("the golden file"), text);
+    }
+
+    #[test]
+    fn every_family_is_announced_once_and_holds_only_its_own_samples() {
+        let text = example();
+        let (mut announced, mut samples) = (HashSet::new(), HashSet::new());
+        let mut family = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                family = rest.split(' ').next().unwrap_or_default();
+                assert!(announced.insert(family), "{line}");
+            } else if let Some(rest) = line.strip_prefix("# TYPE ").or(line.strip_prefix("# UNIT ")) {
+                assert_eq!(rest.split(' ').next(), Some(family), "{line}");
+            } else if line != "# EOF" {
+                let name = line.split(['{', ' ']).next().unwrap_or_default();
+                let suffix = name.strip_prefix(family);
+                assert!(matches!(suffix, Some("" | "_total" | "_info")), "{line} under {family}");
+                let (series, value) = line.rsplit_once(' ').expect("a value");
+                assert!(samples.insert(series.to_owned()), "{line}");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert!(text.ends_with("\n# EOF\n"));
+        for kind in ["HELP", "TYPE"] {
+            let lines = text.lines().filter(|line| line.starts_with(&format!("# {kind} ")));
+            assert_eq!(lines.count(), announced.len(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_did_not_tell_is_left_out() {
+        let node = NodeState { node_id: "a", version: "1", phase: "serving", ready: true };
+        let text = write(&Metrics::new(1), &node, Process::default());
+        assert!(!text.contains("process_cpu") && !text.contains("process_open_fds"), "{text}");
+        assert!(text.contains("process_start_time_seconds "));
+        assert!(text.contains("throng_ready 1\n"));
+    }
+}

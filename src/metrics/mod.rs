@@ -1,0 +1,171 @@
+//! What the node counts about itself.
+//!
+//! Owns: the counters and their exposition. Never: a lock or an atomic
+//! read-modify-write where messages are handled. Every thread has a row of
+//! cells on cache lines of its own, each cell has one writer, and a reader adds
+//! the rows up.
+
+mod exposition;
+mod names;
+mod process;
+
+pub use exposition::NodeState;
+pub use names::{Counter, Gauge};
+
+use crate::ids::ReactorId;
+use crate::ws::close::CloseReason;
+use crossbeam_utils::CachePadded;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The cells of one thread. Any thread may read them; a cell is written by one
+/// thread only, or increments are lost.
+#[derive(Debug)]
+pub struct ThreadCounters {
+    counters: [AtomicU64; Counter::COUNT],
+    gauges: [AtomicU64; Gauge::COUNT],
+    closed: [AtomicU64; CloseReason::ALL.len()],
+}
+
+impl ThreadCounters {
+    fn new() -> Self {
+        ThreadCounters {
+            counters: [const { AtomicU64::new(0) }; _],
+            gauges: [const { AtomicU64::new(0) }; _],
+            closed: [const { AtomicU64::new(0) }; _],
+        }
+    }
+
+    /// Adds `n`; a counter wraps at 2⁶⁴.
+    pub fn add(&self, counter: Counter, n: u64) {
+        add(&self.counters[counter as usize], n);
+    }
+
+    /// What was added so far.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Relaxed)
+    }
+
+    /// Counts a connection that ended.
+    pub fn closed(&self, reason: CloseReason) {
+        add(&self.closed[reason as usize], 1);
+    }
+
+    /// Connections that ended for that reason.
+    pub fn closed_count(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize].load(Relaxed)
+    }
+
+    /// States how much there is now.
+    pub fn set(&self, gauge: Gauge, value: u64) {
+        self.gauges[gauge as usize].store(value, Relaxed);
+    }
+
+    /// What was stated last.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.gauges[gauge as usize].load(Relaxed)
+    }
+}
+
+/// One writer per cell: a plain load and store, without the bus lock of an
+/// atomic add.
+fn add(cell: &AtomicU64, n: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+/// The counters of a node: one row per reactor, and one for what no reactor does.
+#[derive(Debug)]
+pub struct Metrics {
+    /// The reactors' rows, then the node's.
+    rows: Box<[CachePadded<ThreadCounters>]>,
+    started_at_seconds: f64,
+}
+
+impl Metrics {
+    /// The media type of [`Metrics::exposition`]: OpenMetrics, which every
+    /// Prometheus since 2.5 reads and which, unlike the older text format, marks
+    /// its end, so that an exposition cut short is noticed.
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// Rows for `reactors` reactors, all at zero. Now becomes the start time.
+    pub fn new(reactors: usize) -> Arc<Self> {
+        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let rows = (0..=reactors).map(|_| CachePadded::new(ThreadCounters::new())).collect();
+        Arc::new(Metrics { rows, started_at_seconds: started_at.as_secs_f64() })
+    }
+
+    /// The row of a reactor. Panics when there is no such reactor.
+    pub fn thread(&self, reactor: ReactorId) -> &ThreadCounters {
+        &self.reactors()[reactor.index()]
+    }
+
+    /// The row of the threads that are no reactors.
+    pub fn node(&self) -> &ThreadCounters {
+        &self.rows[self.rows.len() - 1]
+    }
+
+    /// A counter, summed over all rows.
+    pub fn total(&self, counter: Counter) -> u64 {
+        self.rows.iter().map(|row| row.get(counter)).fold(0, u64::wrapping_add)
+    }
+
+    /// A gauge, summed over all rows.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.rows.iter().map(|row| row.gauge(gauge)).sum()
+    }
+
+    /// Connections that ended for that reason, summed over all rows.
+    pub fn closed(&self, reason: CloseReason) -> u64 {
+        self.rows.iter().map(|row| row.closed_count(reason)).sum()
+    }
+
+    /// Open WebSocket connections of the node.
+    pub fn connections(&self) -> u64 {
+        self.gauge(Gauge::Connections)
+    }
+
+    /// Everything as OpenMetrics text. Reads a few files under `/proc/self`.
+    pub fn exposition(&self, node: &NodeState<'_>) -> String {
+        exposition::write(self, node, process::Process::read())
+    }
+
+    fn reactors(&self) -> &[CachePadded<ThreadCounters>] {
+        &self.rows[..self.rows.len() - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_written_apart_and_read_together() {
+        let metrics = Metrics::new(2);
+        let (first, second) = (metrics.thread(ReactorId(0)), metrics.thread(ReactorId(1)));
+        first.add(Counter::Accepted, 2);
+        second.add(Counter::Accepted, 3);
+        metrics.node().add(Counter::LogLinesDropped, 7);
+        first.set(Gauge::Connections, 10);
+        first.set(Gauge::Connections, 4);
+        second.set(Gauge::Connections, 1);
+        second.closed(CloseReason::Kicked);
+        second.closed(CloseReason::Kicked);
+
+        assert_eq!((first.get(Counter::Accepted), second.get(Counter::Accepted)), (2, 3));
+        assert_eq!(metrics.total(Counter::Accepted), 5);
+        assert_eq!(metrics.total(Counter::LogLinesDropped), 7);
+        assert_eq!(metrics.total(Counter::Turns), 0);
+        assert_eq!((metrics.connections(), metrics.gauge(Gauge::Sockets)), (5, 0));
+        assert_eq!(metrics.closed(CloseReason::Kicked), 2);
+        assert_eq!(metrics.closed(CloseReason::PeerClosed), 0);
+    }
+
+    #[test]
+    fn a_counter_wraps_rather_than_panics() {
+        let metrics = Metrics::new(1);
+        metrics.thread(ReactorId(0)).add(Counter::Turns, u64::MAX);
+        metrics.thread(ReactorId(0)).add(Counter::Turns, 2);
+        assert_eq!(metrics.total(Counter::Turns), 1);
+    }
+}

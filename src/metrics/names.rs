@@ -1,0 +1,311 @@
+//! Every metric: its name, what it says, and the cell it is kept in.
+//!
+//! OpenMetrics adds the suffixes: a counter's samples end in `_total`, and a
+//! unit ends the name before that.
+
+/// Something that only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// Sockets accepted.
+    Accepted,
+    /// Calls of accept that failed, for want of descriptors or memory.
+    AcceptErrors,
+    /// HTTP requests answered, upgrades left out.
+    HttpRequests,
+    /// Upgrades answered with 101.
+    HandshakesCompleted,
+    /// Upgrades refused as malformed (400, 405, 426).
+    HandshakesRefused,
+    /// Upgrades refused for their Origin (403).
+    OriginRefused,
+    /// Upgrades refused because their address connects too often (429).
+    AddressRefused,
+    /// Upgrades refused because the node is full (503).
+    CapacityRefused,
+    /// Upgrades refused because the node is draining (503).
+    DrainingRefused,
+    /// Messages received from clients.
+    MessagesReceived,
+    /// Text messages that were no JSON or lacked a field.
+    MessagesInvalid,
+    /// Messages handed to connections.
+    MessagesSent,
+    /// Bytes read from sockets.
+    BytesReceived,
+    /// Bytes written to sockets.
+    BytesSent,
+    /// Messages to a user, handed to at least one connection of this node.
+    Delivered,
+    /// Messages to a user who has no connection.
+    Undelivered,
+    /// Messages to everybody that were asked for.
+    Broadcasts,
+    /// Messages not queued because the client reads too slowly.
+    DroppedSlowConsumer,
+    /// Messages between reactors that found the mailbox full.
+    DroppedMailboxFull,
+    /// Users whose first connection on this node opened.
+    UsersOnline,
+    /// Users whose last connection on this node closed.
+    UsersOffline,
+    /// Heartbeat pings sent.
+    PingsSent,
+    /// Times a connection's input was left unread because it does not read its own replies.
+    ReadsPaused,
+    /// Times a reactor was woken to look at its mailbox.
+    Wakes,
+    /// Turns taken by reactors.
+    Turns,
+    /// Notices sent to clients that the node is going.
+    ShutdownNotices,
+    /// Log lines left out because nobody read them.
+    LogLinesDropped,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: usize = Counter::LogLinesDropped as usize + 1;
+}
+
+/// Something that goes up and down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gauge {
+    /// Open WebSocket connections.
+    Connections,
+    /// Open client sockets of any kind.
+    Sockets,
+    /// Users with a connection, counted where their entry is kept.
+    Users,
+    /// Bytes owed to clients.
+    OutboundBytes,
+    /// Messages waiting in mailboxes.
+    MailboxDepth,
+    /// How long the drain has taken, or took, in milliseconds.
+    DrainMilliseconds,
+}
+
+impl Gauge {
+    /// How many there are.
+    pub const COUNT: usize = Gauge::DrainMilliseconds as usize + 1;
+}
+
+/// The unit of a metric, which ends its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// A number of things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Kept in milliseconds, shown in seconds.
+    Seconds,
+}
+
+/// Counters under one name, told apart by one label if there are several.
+pub(super) struct CounterFamily {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) unit: Unit,
+    /// The label's name; empty for a family of one without a label.
+    pub(super) label: &'static str,
+    /// Each counter and the value of its label.
+    pub(super) members: &'static [(Counter, &'static str)],
+}
+
+const fn one(
+    counter: &'static [(Counter, &'static str); 1],
+    name: &'static str,
+    help: &'static str,
+) -> CounterFamily {
+    CounterFamily { name, help, unit: Unit::Count, label: "", members: counter }
+}
+
+/// All counters but connections closed, which have one per close reason.
+pub(super) const COUNTERS: &[CounterFamily] = &[
+    one(&[(Counter::Accepted, "")], "throng_accepted_sockets", "Sockets accepted."),
+    one(
+        &[(Counter::AcceptErrors, "")],
+        "throng_accept_errors",
+        "Calls of accept that failed, for want of descriptors or memory.",
+    ),
+    one(&[(Counter::HttpRequests, "")], "throng_http_requests", "HTTP requests answered, upgrades left out."),
+    CounterFamily {
+        name: "throng_handshakes",
+        help: "WebSocket upgrades answered, by outcome.",
+        unit: Unit::Count,
+        label: "outcome",
+        members: &[
+            (Counter::HandshakesCompleted, "completed"),
+            (Counter::HandshakesRefused, "malformed"),
+            (Counter::OriginRefused, "origin"),
+            (Counter::AddressRefused, "address_rate"),
+            (Counter::CapacityRefused, "capacity"),
+            (Counter::DrainingRefused, "draining"),
+        ],
+    },
+    one(
+        &[(Counter::MessagesReceived, "")],
+        "throng_messages_received",
+        "WebSocket messages received from clients.",
+    ),
+    one(
+        &[(Counter::MessagesInvalid, "")],
+        "throng_messages_invalid",
+        "Text messages received that were no JSON or lacked a field.",
+    ),
+    one(&[(Counter::MessagesSent, "")], "throng_messages_sent", "WebSocket messages handed to connections."),
+    CounterFamily {
+        name: "throng_received",
+        help: "Bytes read from client sockets.",
+        unit: Unit::Bytes,
+        label: "",
+        members: &[(Counter::BytesReceived, "")],
+    },
+    CounterFamily {
+        name: "throng_sent",
+        help: "Bytes written to client sockets.",
+        unit: Unit::Bytes,
+        label: "",
+        members: &[(Counter::BytesSent, "")],
+    },
+    CounterFamily {
+        name: "throng_user_messages",
+        help: "Messages to a user, by whether one of the user's connections took it.",
+        unit: Unit::Count,
+        label: "outcome",
+        members: &[(Counter::Delivered, "delivered"), (Counter::Undelivered, "offline")],
+    },
+    one(&[(Counter::Broadcasts, "")], "throng_broadcasts", "Messages to everybody that were asked for."),
+    CounterFamily {
+        name: "throng_messages_dropped",
+        help: "Messages that were not queued, by reason.",
+        unit: Unit::Count,
+        label: "reason",
+        members: &[
+            (Counter::DroppedSlowConsumer, "slow_consumer"),
+            (Counter::DroppedMailboxFull, "mailbox_full"),
+        ],
+    },
+    CounterFamily {
+        name: "throng_user_changes",
+        help: "Users who came (first connection) and went (last connection).",
+        unit: Unit::Count,
+        label: "event",
+        members: &[(Counter::UsersOnline, "online"), (Counter::UsersOffline, "offline")],
+    },
+    one(&[(Counter::PingsSent, "")], "throng_pings_sent", "Heartbeat pings sent."),
+    one(
+        &[(Counter::ReadsPaused, "")],
+        "throng_reads_paused",
+        "Times a connection's input was left unread because it does not read its own replies.",
+    ),
+    one(&[(Counter::Wakes, "")], "throng_reactor_wakes", "Times a reactor was woken to look at its mailbox."),
+    one(&[(Counter::Turns, "")], "throng_reactor_turns", "Turns taken by reactors."),
+    one(
+        &[(Counter::ShutdownNotices, "")],
+        "throng_shutdown_notices",
+        "Notices sent to clients that the node is going.",
+    ),
+    one(
+        &[(Counter::LogLinesDropped, "")],
+        "throng_log_lines_dropped",
+        "Log lines left out because stderr took no more.",
+    ),
+];
+
+/// How connections ended; the label values are those of the close reasons.
+pub(super) const CLOSED_NAME: &str = "throng_connections_closed";
+/// See [`CLOSED_NAME`].
+pub(super) const CLOSED_HELP: &str = "Connections that ended, HTTP included, by reason.";
+
+/// One gauge.
+pub(super) struct GaugeFamily {
+    pub(super) gauge: Gauge,
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) unit: Unit,
+    /// Shown for each reactor under the label `reactor`, not as the sum.
+    pub(super) per_reactor: bool,
+}
+
+/// All gauges.
+pub(super) const GAUGES: &[GaugeFamily] = &[
+    GaugeFamily {
+        gauge: Gauge::Connections,
+        name: "throng_connections",
+        help: "Open WebSocket connections, by reactor.",
+        unit: Unit::Count,
+        per_reactor: true,
+    },
+    GaugeFamily {
+        gauge: Gauge::Sockets,
+        name: "throng_sockets",
+        help: "Open client sockets of any kind, by reactor.",
+        unit: Unit::Count,
+        per_reactor: true,
+    },
+    GaugeFamily {
+        gauge: Gauge::Users,
+        name: "throng_users",
+        help: "Users with a connection to this node.",
+        unit: Unit::Count,
+        per_reactor: false,
+    },
+    GaugeFamily {
+        gauge: Gauge::OutboundBytes,
+        name: "throng_outbound",
+        help: "Bytes owed to clients.",
+        unit: Unit::Bytes,
+        per_reactor: false,
+    },
+    GaugeFamily {
+        gauge: Gauge::MailboxDepth,
+        name: "throng_mailbox_messages",
+        help: "Messages waiting in the reactor's mailbox.",
+        unit: Unit::Count,
+        per_reactor: true,
+    },
+    GaugeFamily {
+        gauge: Gauge::DrainMilliseconds,
+        name: "throng_drain",
+        help: "How long the drain has taken; 0 while serving.",
+        unit: Unit::Seconds,
+        per_reactor: false,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_every_cell_once(mut cells: Vec<usize>, count: usize) {
+        cells.sort_unstable();
+        assert_eq!(cells, (0..count).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_cell_is_shown_once() {
+        let counters =
+            COUNTERS.iter().flat_map(|family| family.members).map(|(counter, _)| *counter as usize);
+        check_every_cell_once(counters.collect(), Counter::COUNT);
+        check_every_cell_once(GAUGES.iter().map(|family| family.gauge as usize).collect(), Gauge::COUNT);
+    }
+
+    #[test]
+    fn families_of_several_have_a_label_and_families_of_one_have_none() {
+        for family in COUNTERS {
+            assert_eq!(family.members.len() > 1, !family.label.is_empty(), "{}", family.name);
+            assert!(family.members.iter().all(|(_, value)| value.is_empty() == family.label.is_empty()));
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let gauges = GAUGES.iter().map(|family| (family.name, family.help));
+        let counters = COUNTERS.iter().map(|family| (family.name, family.help));
+        for (name, help) in counters.chain(gauges).chain([(CLOSED_NAME, CLOSED_HELP)]) {
+            assert!(name.starts_with("throng_") && !name.ends_with("_total"), "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\n', '\\']), "{help}");
+        }
+    }
+}
