@@ -1,0 +1,336 @@
+//! Bounds of each key, and the relations between keys.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::{Config, ConfigError};
+use crate::limits;
+
+const MAX_CONNECTIONS_MAX: usize = 16 * 1024 * 1024;
+const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
+const OUTBOUND_BYTES_MAX_MAX: usize = 1024 * 1024 * 1024;
+/// Room beside the largest message for the frames that go with it.
+const OUTBOUND_SPARE_BYTES: usize = 4 * 1024;
+const MESSAGES_PER_SECOND_MAX: u32 = 1_000_000;
+const NAME_BYTES_MAX: usize = 253;
+const LIST_ITEMS_MAX: usize = 256;
+const ITEM_BYTES_MAX: usize = 256;
+const TOKEN_BYTES_MAX: usize = 4096;
+
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Config {
+    /// Checks every bound and every relation between keys.
+    ///
+    /// # Errors
+    /// The first key, in the order of the documentation, that is out of its
+    /// bounds or contradicts another.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_listeners()?;
+        self.validate_identity()?;
+        self.validate_limits()?;
+        self.validate_timeouts()?;
+        self.validate_policy()?;
+        self.validate_drain()?;
+        self.validate_admin()
+    }
+
+    fn validate_listeners(&self) -> Result<(), ConfigError> {
+        if self.port != 0 && self.ws_port == Some(self.port) {
+            return Err(ConfigError::key("ws_port", "is the same as port; use off for a single port"));
+        }
+        between("reactors", self.reactors, 1, limits::REACTORS_MAX)
+    }
+
+    fn validate_identity(&self) -> Result<(), ConfigError> {
+        if let Some(id) = &self.node_id {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+            if id.is_empty() || id.len() > NAME_BYTES_MAX || !id.bytes().all(allowed) {
+                let message = format!("{id:?} is not 1 to {NAME_BYTES_MAX} of letters, digits and - _ . :");
+                return Err(ConfigError::key("node_id", message));
+            }
+        }
+        plain("service_name", &self.service_name)?;
+        count("labels", self.labels.len())?;
+        for (name, value) in &self.labels {
+            plain("labels", name)?;
+            if value.len() > ITEM_BYTES_MAX || value.chars().any(char::is_control) {
+                return Err(ConfigError::key(
+                    "labels",
+                    format!("the value of {name:?} is too long or not plain text"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        between("max_connections", self.max_connections, 1, MAX_CONNECTIONS_MAX)?;
+        if let Some(rate) = self.connections_per_address {
+            let whole = rate.window.subsec_nanos() == 0;
+            if rate.connections == 0 || !whole || rate.window.is_zero() || rate.window > HOUR {
+                let message = format!("{rate} is not at least 1 connection in 1 to 3600 seconds");
+                return Err(ConfigError::key("connections_per_address", message));
+            }
+        }
+        count("trusted_proxies", self.trusted_proxies.len())?;
+        between("messages_per_second", self.messages_per_second, 0, MESSAGES_PER_SECOND_MAX)?;
+        sizes("message_bytes_max", self.message_bytes_max, 1, MESSAGE_BYTES_MAX_MAX)?;
+        let least = self.message_bytes_max + OUTBOUND_SPARE_BYTES;
+        if self.outbound_bytes_max < least {
+            let message = format!(
+                "{} is less than message_bytes_max and 4KiB ({})",
+                size(self.outbound_bytes_max),
+                size(least)
+            );
+            return Err(ConfigError::key("outbound_bytes_max", message));
+        }
+        sizes("outbound_bytes_max", self.outbound_bytes_max, 1, OUTBOUND_BYTES_MAX_MAX)
+    }
+
+    fn validate_timeouts(&self) -> Result<(), ConfigError> {
+        lasting("handshake_timeout", self.handshake_timeout, TIMEOUT_MIN, HOUR)?;
+        if !self.heartbeat_interval.is_zero() {
+            lasting("heartbeat_interval", self.heartbeat_interval, TIMEOUT_MIN, DAY)?;
+            lasting("heartbeat_timeout", self.heartbeat_timeout, TIMEOUT_MIN, 2 * DAY)?;
+            longer(
+                "heartbeat_timeout",
+                self.heartbeat_timeout,
+                "heartbeat_interval",
+                self.heartbeat_interval,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn validate_policy(&self) -> Result<(), ConfigError> {
+        count("allowed_origins", self.allowed_origins.len())?;
+        for origin in &self.allowed_origins {
+            if !is_origin(origin) {
+                let message = format!("{origin:?} is not an origin, such as https://example.org or null");
+                return Err(ConfigError::key("allowed_origins", message));
+            }
+        }
+        count("subprotocols", self.subprotocols.len())?;
+        for (index, name) in self.subprotocols.iter().enumerate() {
+            if !is_token(name) {
+                let message = format!("{name:?} is not the name of a subprotocol (RFC 6455, section 4.1)");
+                return Err(ConfigError::key("subprotocols", message));
+            }
+            if self.subprotocols[..index].contains(name) {
+                return Err(ConfigError::key("subprotocols", format!("{name:?} is listed twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_drain(&self) -> Result<(), ConfigError> {
+        lasting("lame_duck", self.lame_duck, Duration::ZERO, HOUR)?;
+        lasting("drain_window", self.drain_window, Duration::ZERO, HOUR)?;
+        lasting("drain_timeout", self.drain_timeout, TIMEOUT_MIN, 2 * HOUR)?;
+        if self.drain_timeout < self.drain_window {
+            let message = format!(
+                "{} is shorter than drain_window ({})",
+                duration(self.drain_timeout),
+                duration(self.drain_window)
+            );
+            return Err(ConfigError::key("drain_timeout", message));
+        }
+        lasting("simulate_interval", self.simulate_interval, Duration::from_millis(1), HOUR)
+    }
+
+    fn validate_admin(&self) -> Result<(), ConfigError> {
+        let Some(token) = &self.admin_token else { return Ok(()) };
+        let token = token.expose();
+        // What a Bearer header can carry, RFC 6750, section 2.1.
+        if token.is_empty()
+            || token.len() > TOKEN_BYTES_MAX
+            || !token.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            let message = format!("is not 1 to {TOKEN_BYTES_MAX} visible ASCII characters");
+            return Err(ConfigError::key("admin_token", message));
+        }
+        Ok(())
+    }
+}
+
+fn between<T: PartialOrd + Display>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if value < least || value > most {
+        return Err(ConfigError::key(key, format!("{value} is not between {least} and {most}")));
+    }
+    Ok(())
+}
+
+fn sizes(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
+    if value < least || value > most {
+        let message = format!("{} is not between {} and {}", size(value), size(least), size(most));
+        return Err(ConfigError::key(key, message));
+    }
+    Ok(())
+}
+
+fn lasting(key: &'static str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    if value < least || value > most {
+        let message =
+            format!("{} is not between {} and {}", duration(value), duration(least), duration(most));
+        return Err(ConfigError::key(key, message));
+    }
+    Ok(())
+}
+
+fn longer(key: &'static str, value: Duration, other_key: &str, other: Duration) -> Result<(), ConfigError> {
+    if value <= other {
+        let message = format!("{} is not longer than {other_key} ({})", duration(value), duration(other));
+        return Err(ConfigError::key(key, message));
+    }
+    Ok(())
+}
+
+fn count(key: &'static str, items: usize) -> Result<(), ConfigError> {
+    if items > LIST_ITEMS_MAX {
+        return Err(ConfigError::key(key, format!("{items} items are more than {LIST_ITEMS_MAX}")));
+    }
+    Ok(())
+}
+
+/// A name that is shown to people and printed in logs.
+fn plain(key: &'static str, name: &str) -> Result<(), ConfigError> {
+    if name.trim().is_empty() || name.len() > ITEM_BYTES_MAX || name.chars().any(char::is_control) {
+        let message = format!("{name:?} is not a name of 1 to {ITEM_BYTES_MAX} bytes of plain text");
+        return Err(ConfigError::key(key, message));
+    }
+    Ok(())
+}
+
+/// `scheme://host[:port]` as browsers send it, or `null` (RFC 6454, section 7.1).
+fn is_origin(origin: &str) -> bool {
+    if origin == "null" {
+        return true;
+    }
+    let Some((scheme, host)) = origin.split_once("://") else { return false };
+    let plain = |text: &str, forbidden: &[u8]| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !forbidden.contains(&byte))
+    };
+    origin.len() <= ITEM_BYTES_MAX && plain(scheme, b":/?#@,") && plain(host, b"/?#@,*")
+}
+
+/// A token of HTTP (RFC 9110, section 5.6.2).
+fn is_token(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.len() <= ITEM_BYTES_MAX && name.bytes().all(allowed)
+}
+
+fn size(bytes: usize) -> String {
+    bytes.to_string()
+}
+
+fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AddressRate, Secret};
+
+    /// Applies `change` to the defaults; `expected` is the key that is refused.
+    fn check(expected: Option<&str>, change: impl FnOnce(&mut Config)) {
+        let mut config = Config::default();
+        change(&mut config);
+        let result = config.validate();
+        assert_eq!(result.as_ref().err().and_then(ConfigError::key_name), expected, "{result:?}");
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        check(None, |_| ());
+    }
+
+    #[test]
+    fn listeners() {
+        check(Some("ws_port"), |c| c.ws_port = Some(8080));
+        check(None, |c| (c.port, c.ws_port) = (0, Some(0)));
+        check(Some("reactors"), |c| c.reactors = 0);
+        check(None, |c| c.reactors = 255);
+        check(Some("reactors"), |c| c.reactors = 256);
+    }
+
+    #[test]
+    fn identity() {
+        check(None, |c| c.node_id = Some("throng-0.eu_1:8080".into()));
+        for wrong in ["", "a b", "a/b", "é", "a\n", &"x".repeat(254)] {
+            check(Some("node_id"), |c| c.node_id = Some(wrong.into()));
+        }
+        for wrong in ["", " ", "a\u{7}", &"x".repeat(257)] {
+            check(Some("service_name"), |c| c.service_name = wrong.into());
+            check(Some("labels"), |c| drop(c.labels.insert(wrong.into(), "v".into())));
+        }
+        check(Some("labels"), |c| drop(c.labels.insert("k".into(), "a\nb".into())));
+        check(None, |c| drop(c.labels.insert("k".into(), String::new())));
+        check(Some("labels"), |c| c.labels = (0..257).map(|n| (n.to_string(), String::new())).collect());
+    }
+
+    #[test]
+    fn limits() {
+        check(Some("max_connections"), |c| c.max_connections = 0);
+        check(Some("max_connections"), |c| c.max_connections = usize::MAX);
+        let rate =
+            |connections, seconds| Some(AddressRate { connections, window: Duration::from_secs(seconds) });
+        check(None, |c| c.connections_per_address = rate(1, 1));
+        check(Some("connections_per_address"), |c| c.connections_per_address = rate(0, 1));
+        check(Some("connections_per_address"), |c| c.connections_per_address = rate(1, 0));
+        check(Some("connections_per_address"), |c| c.connections_per_address = rate(1, 3601));
+        check(Some("messages_per_second"), |c| c.messages_per_second = u32::MAX);
+        check(Some("message_bytes_max"), |c| c.message_bytes_max = 0);
+        check(Some("message_bytes_max"), |c| c.message_bytes_max = usize::MAX);
+        check(None, |c| c.outbound_bytes_max = c.message_bytes_max + 4096);
+        check(Some("outbound_bytes_max"), |c| c.outbound_bytes_max = c.message_bytes_max + 4095);
+        check(Some("outbound_bytes_max"), |c| c.outbound_bytes_max = usize::MAX);
+    }
+
+    #[test]
+    fn timeouts() {
+        check(Some("handshake_timeout"), |c| c.handshake_timeout = Duration::ZERO);
+        check(None, |c| c.heartbeat_interval = Duration::ZERO);
+        check(Some("heartbeat_interval"), |c| c.heartbeat_interval = Duration::from_millis(1));
+        check(Some("heartbeat_timeout"), |c| c.heartbeat_timeout = c.heartbeat_interval);
+        check(Some("heartbeat_timeout"), |c| c.heartbeat_timeout = Duration::MAX);
+        check(Some("drain_timeout"), |c| c.drain_timeout = c.drain_window - Duration::from_millis(1));
+        check(None, |c| c.drain_timeout = c.drain_window);
+        check(None, |c| (c.lame_duck, c.drain_window) = (Duration::ZERO, Duration::ZERO));
+        check(Some("lame_duck"), |c| c.lame_duck = Duration::MAX);
+        check(Some("simulate_interval"), |c| c.simulate_interval = Duration::ZERO);
+    }
+
+    #[test]
+    fn policy() {
+        for right in ["https://example.org", "http://127.0.0.1:8080", "http://[::1]:80", "null", "app://x"] {
+            check(None, |c| c.allowed_origins = vec![right.into()]);
+        }
+        for wrong in
+            ["", "*", "example.org", "https://", "https://a/", "https://a b", "https://*.a", "https://é"]
+        {
+            check(Some("allowed_origins"), |c| c.allowed_origins = vec![wrong.into()]);
+        }
+        check(None, |c| c.subprotocols = vec!["v1.throng".into(), "v2".into()]);
+        check(Some("subprotocols"), |c| c.subprotocols = vec!["v1".into(), "v1".into()]);
+        for wrong in ["", "a b", "a,b", "a/b"] {
+            check(Some("subprotocols"), |c| c.subprotocols = vec![wrong.into()]);
+        }
+    }
+
+    #[test]
+    fn admin_tokens() {
+        check(None, |c| c.admin_token = Some(Secret::new("s3cret")));
+        for wrong in ["", "a b", "a\n", "é", &"x".repeat(4097)] {
+            check(Some("admin_token"), |c| c.admin_token = Some(Secret::new(wrong)));
+        }
+    }
+}
