@@ -176,4 +176,6 @@ impl Rules {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
