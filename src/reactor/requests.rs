@@ -131,7 +131,7 @@ impl Reactor {
             service_name: &self.shared.service_name,
             version: self.shared.version,
             node_id: &self.shared.node_id,
-            address: self.shared.address,
+            address: self.shared.advertised,
             timestamp: &timestamp,
             connections: self.shared.open.load(std::sync::atomic::Ordering::Relaxed) as u64,
             phase: phase.name(),

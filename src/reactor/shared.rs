@@ -33,6 +33,8 @@ pub struct Shared {
     pub node_id: String,
     /// Where HTTP is served.
     pub address: SocketAddr,
+    /// The same, as others reach it: with the machine's address if all were bound.
+    pub advertised: SocketAddr,
     /// Counters of all threads.
     pub metrics: Arc<Metrics>,
     /// Connections per client address.

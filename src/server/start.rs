@@ -1,0 +1,202 @@
+//! Bringing a node up: everything is opened and allocated before it is announced.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, bounded};
+use serde_json::value::RawValue;
+
+use super::Server;
+use super::supervisor::{self, Supervisor};
+use crate::config::{Config, ConfigError};
+use crate::drain::Phase;
+use crate::hub::Homes;
+use crate::identity::{Identity, Probe};
+use crate::ids::ReactorId;
+use crate::limiter::AddressLimiter;
+use crate::metrics::Metrics;
+use crate::net;
+use crate::reactor::message::News;
+use crate::reactor::shared::Shared;
+use crate::reactor::{self, Parts, Ways};
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A value is out of bounds.
+    Config(ConfigError),
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The kernel did not grant something.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "cannot listen on {address}: the port is in use; choose another or 0 for a free one")
+            }
+            StartError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            StartError::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        StartError::Config(error)
+    }
+}
+
+pub(super) fn start(config: Config) -> Result<Server, StartError> {
+    config.validate()?;
+    let identity = Identity::detect(&Probe::of_this_machine(), &config.service_name, &config.labels);
+    let (http, http_addr) = listen(config.bind, config.port, config.reactors)?;
+    let ws = config.ws_port.map(|port| listen(config.bind, port, config.reactors)).transpose()?;
+    let ws_addr = ws.as_ref().map(|(_, address)| *address);
+    let mut ws_listeners = ws.into_iter().flat_map(|(listeners, _)| listeners);
+    let mut parts = Vec::new();
+    let mut ways = Vec::new();
+    for (index, listener) in http.into_iter().enumerate() {
+        let made = Parts::new(ReactorId(index as u8), listener, ws_listeners.next());
+        let (part, way) = made.map_err(|error| StartError::System("open a reactor's epoll", error))?;
+        parts.push(part);
+        ways.push(way);
+    }
+    let shared = Arc::new(shared(&config, &identity, http_addr, &ways)?);
+    let config = Arc::new(config);
+    let (news, news_in) = bounded(4 * ways.len());
+    let reactors = spawn(parts, &shared, &config, &news)?;
+    log_start(&identity, &shared, ws_addr, &config);
+    let orders = ways.into_iter().map(|way| way.orders).collect();
+    let (commands, commands_in) = bounded(16);
+    let (events, events_in) = bounded(supervisor::EVENTS);
+    let supervisor = Supervisor::new(shared.clone(), config, orders, reactors, events);
+    let supervisor = thread::Builder::new()
+        .name("throng-supervisor".into())
+        .spawn(move || supervisor.run(&commands_in, &news_in))
+        .map_err(|error| StartError::System("start the supervisor's thread", error))?;
+    Ok(Server { shared, identity, ws_addr, commands, events: events_in, supervisor: Some(supervisor) })
+}
+
+fn listen(
+    address: IpAddr,
+    port: u16,
+    count: usize,
+) -> Result<(Vec<mio::net::TcpListener>, SocketAddr), StartError> {
+    net::listen(address, port, count).map_err(|error| StartError::Listen(SocketAddr::new(address, port), error))
+}
+
+fn shared(
+    config: &Config,
+    identity: &Identity,
+    address: SocketAddr,
+    ways: &[Ways],
+) -> Result<Shared, StartError> {
+    let rendered = serde_json::to_string(identity).and_then(RawValue::from_string);
+    let identity_json =
+        rendered.map_err(|error| StartError::System("render the identity", io::Error::other(error)))?;
+    let advertised = match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(identity.container_ip, address.port()),
+        _ => address,
+    };
+    Ok(Shared {
+        identity_json,
+        display_name: identity.display_name.clone(),
+        service_name: identity.service_name.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        node_id: config.node_id.clone().unwrap_or_else(|| advertised.to_string()),
+        address,
+        metrics: Metrics::new(ways.len()),
+        limiter: AddressLimiter::new(),
+        mailboxes: ways.iter().map(|way| way.mailbox.clone()).collect(),
+        homes: Homes::new(ways.len() as u8, fastrand::u64(..), &identity.instance_id),
+        started: Instant::now(),
+        drain_seed: fastrand::u64(..),
+        open: AtomicUsize::new(0),
+        presence: OnceLock::new(),
+        phase: AtomicU8::new(Phase::Serving as u8),
+        advertised,
+    })
+}
+
+/// Starts the reactors' threads and waits until each has all it needs.
+fn spawn(
+    parts: Vec<Parts>,
+    shared: &Arc<Shared>,
+    config: &Arc<Config>,
+    news: &Sender<News>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let owned: Vec<Vec<RawFd>> = parts.iter().map(Parts::descriptors).collect();
+    let (settled, settled_in) = bounded(parts.len());
+    let mut threads = Vec::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        let others = owned.iter().enumerate().filter(|(other, _)| *other != index);
+        let foreign: Vec<RawFd> = others.flat_map(|(_, descriptors)| descriptors.iter().copied()).collect();
+        let private = config.private_fd_tables;
+        let (shared, config, news, settled) = (shared.clone(), config.clone(), news.clone(), settled.clone());
+        let life = move || {
+            let foreign = private.then_some(&foreign[..]);
+            let made = reactor::settle_in(part, shared, config, news.clone(), foreign);
+            let (outcome, reactor) = match made {
+                Ok(reactor) => (Ok(()), Some(reactor)),
+                Err(error) => (Err(error), None),
+            };
+            drop(settled.send(outcome));
+            let _obituary = Obituary(ReactorId(index as u8), news);
+            if let Some(reactor) = reactor {
+                reactor.run();
+            }
+        };
+        let thread = thread::Builder::new().name(format!("throng-{index}")).spawn(life);
+        threads.push(thread.map_err(|error| StartError::System("start a reactor's thread", error))?);
+    }
+    for _ in 0..threads.len() {
+        if let Ok(Err(error)) = settled_in.recv() {
+            return Err(StartError::System("give a reactor its descriptors", error));
+        }
+    }
+    if config.private_fd_tables {
+        // The reactors have their own; ours would keep the ports open after theirs are closed.
+        net::close_copies(&owned.concat());
+    }
+    Ok(threads)
+}
+
+/// Tells the supervisor when a reactor's thread ends, however it does.
+struct Obituary(ReactorId, Sender<News>);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        drop(self.1.send(News::Ended(self.0)));
+    }
+}
+
+fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, config: &Config) {
+    log::info!(
+        "{} {} ({}, instance {}) in environment {}, node {}",
+        identity.display_name,
+        shared.version,
+        identity.service_name,
+        identity.instance_id,
+        identity.environment,
+        shared.node_id,
+    );
+    let any_path = ws.map_or_else(String::new, |address| format!(", WebSocket on any path at ws://{address}"));
+    log::info!(
+        "listening on http://{} (WebSocket at /ws and /echo){any_path}; {} reactors, at most {} connections",
+        shared.address,
+        config.reactors,
+        config.max_connections,
+    );
+}
