@@ -1,5 +1,6 @@
 //! throng, a WebSocket gateway.
 
+pub mod admin;
 pub mod delivery;
 pub mod forwarded;
 pub mod http;
