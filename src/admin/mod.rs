@@ -1,0 +1,3 @@
+//! The HTTP side of a node, for operators, probes and other programs.
+
+pub mod api;
