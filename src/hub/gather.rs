@@ -116,7 +116,7 @@ impl Gather {
     }
 
     fn connections(&self, node: &str) -> Vec<ConnectionOutcome> {
-        let status_of = |connection| {
+        let status_of = |connection: &ConnId| {
             let reported = self.outcomes.iter().find(|(one, _)| one == connection);
             reported.map_or(Outcome::TimedOut, |(_, outcome)| *outcome)
         };

@@ -60,11 +60,13 @@ pub enum Counter {
     ShutdownNotices,
     /// Log lines left out because nobody read them.
     LogLinesDropped,
+    /// Presence events left out because the embedding program did not take them.
+    PresenceDropped,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = Counter::LogLinesDropped as usize + 1;
+    pub const COUNT: usize = Counter::PresenceDropped as usize + 1;
 }
 
 /// Something that goes up and down.
@@ -204,6 +206,11 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         &[(Counter::ShutdownNotices, "")],
         "throng_shutdown_notices",
         "Notices sent to clients that the node is going.",
+    ),
+    one(
+        &[(Counter::PresenceDropped, "")],
+        "throng_presence_events_dropped",
+        "Presence events the embedding program did not take in time.",
     ),
     one(
         &[(Counter::LogLinesDropped, "")],

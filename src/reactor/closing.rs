@@ -13,6 +13,7 @@ use super::simulate::FINAL_MESSAGES;
 use crate::clock::Tick;
 use crate::drain::close_offset;
 use crate::ids::ConnId;
+use crate::metrics::Counter;
 use crate::protocol;
 use crate::ws::close::CloseReason;
 
@@ -116,6 +117,7 @@ impl Reactor {
         }
         if let Some(closing) = &mut self.closing {
             closing.tally.told += 1;
+            self.shared.metrics.thread(self.me).add(Counter::ShutdownNotices, 1);
             closing.tally.business += u64::from(business);
         }
         self.flush_when_full();

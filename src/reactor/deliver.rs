@@ -211,6 +211,7 @@ impl Reactor {
     }
 
     fn undelivered(&mut self, sender: ConnId, user: &str) {
+        self.count(Counter::Undelivered, 1);
         if sender.reactor() != self.me {
             let user = user.into();
             self.post(sender.reactor(), ReactorMessage::Undelivered { sender, user });

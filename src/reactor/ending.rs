@@ -85,12 +85,15 @@ impl Reactor {
         let Some(row) = self.table.get(slot) else { return };
         let reason = row.ending.unwrap_or(reason);
         let websocket = row.is(Flag::WebSocket);
+        let unsent = row.outbound.take().map_or(0, |outbound| outbound.bytes());
+        self.outbound_bytes -= unsent;
         self.counters().closed(reason);
         log::log!(reason.level(), "{} ended: {}", self.name(slot), reason.label());
         if websocket {
             self.websockets -= 1;
             self.tally_end(reason);
         }
+        self.drop_batch(slot);
         self.table.bury(slot);
     }
 

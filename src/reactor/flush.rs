@@ -59,8 +59,10 @@ impl Reactor {
     fn settle(&mut self, slot: u32) {
         let bytes_max = self.config.outbound_bytes_max;
         let Some(row) = self.table.get(slot) else { return };
+        let before = row.outbound_bytes();
         let settled = self.outgoing.settle(row, slot, bytes_max);
         let phase = row.phase;
+        self.outbound_bytes = self.outbound_bytes - before + row.outbound_bytes();
         self.count(Counter::BytesSent, settled.written as u64);
         if settled.error.is_some() {
             return self.end(slot, CloseReason::SocketError);
@@ -100,8 +102,13 @@ impl Reactor {
         let now = self.now;
         let Some(row) = self.table.get(slot) else { return };
         let Some(mut outbound) = row.outbound.take() else { return };
+        let before = outbound.bytes();
         let written = outbound.write_to(&mut row.stream);
-        let Ok(written) = written else { return self.end(slot, CloseReason::SocketError) };
+        let Ok(written) = written else {
+            self.outbound_bytes -= before;
+            return self.end(slot, CloseReason::SocketError);
+        };
+        self.outbound_bytes -= written;
         if written > 0 && row.phase != Phase::Open {
             // A closing peer that still reads makes progress.
             row.mark = now;

@@ -151,6 +151,8 @@ pub struct Reactor {
     members: Members,
     /// Connections that became WebSockets and have not ended.
     websockets: u64,
+    /// Bytes in outbound queues.
+    outbound_bytes: usize,
     /// For copying the connections of a user out of the hub.
     targets: Vec<ConnId>,
     /// `None` while its parts are in use further up the stack.
@@ -194,6 +196,7 @@ impl Reactor {
             outgoing: Outgoing::default(),
             members: Members::default(),
             websockets: 0,
+            outbound_bytes: 0,
             targets: Vec::new(),
             reader: Some(Box::new(reader)),
             deflater: Deflater::new(),
@@ -237,7 +240,7 @@ impl Reactor {
         for event in events {
             match LISTENERS.iter().position(|token| *token == event.token()) {
                 Some(door) => self.doors[door].waiting = true,
-                None if event.token() == WAKER => {}
+                None if event.token() == WAKER => self.count(Counter::Wakes, 1),
                 None => self.ready(event),
             }
         }
@@ -298,6 +301,7 @@ impl Reactor {
         let counters = self.counters();
         counters.add(Counter::Turns, 1);
         counters.set(Gauge::Connections, self.websockets);
+        counters.set(Gauge::OutboundBytes, self.outbound_bytes as u64);
         counters.set(Gauge::Sockets, self.table.len() as u64);
         counters.set(Gauge::Users, self.hub.users() as u64);
     }

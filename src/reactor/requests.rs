@@ -93,13 +93,13 @@ impl Reactor {
             }
             return Served::NeedMore;
         };
-        self.count(Counter::HttpRequests, 1);
         if self.is_websocket(slot, &head) {
             return match self.upgrade(slot, &head) {
                 Ok(()) => Served::Upgraded(length),
                 Err(refusal) => self.answered(slot, &head, length, &refusal),
             };
         }
+        self.count(Counter::HttpRequests, 1);
         match self.ask_api(slot, &head, body) {
             Answer::Now(response) => self.answered(slot, &head, length, &response),
             Answer::Ask(question) => {

@@ -45,8 +45,13 @@ impl Reactor {
             subprotocols: &self.config.subprotocols,
             compression: self.config.compression,
         };
-        let upgrade = handshake::answer(head, &policy).map_err(refusal)?;
+        let answer = handshake::answer(head, &policy);
+        if let Err(Refusal::ForbiddenOrigin) = answer {
+            self.count(Counter::OriginRefused, 1);
+        }
+        let upgrade = answer.map_err(refusal)?;
         if self.shared.phase() >= drain::Phase::Closing {
+            self.count(Counter::DrainingRefused, 1);
             return Err(unavailable("the node is draining", self.config.drain_timeout));
         }
         let client = forwarded::client_address(peer.to_canonical(), head, &self.config.trusted_proxies);

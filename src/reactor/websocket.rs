@@ -119,8 +119,8 @@ impl Reactor {
         match protocol::parse(text) {
             Ok(ClientMessage::Ping) => self.answer_with(slot, |out, at| protocol::write_pong(out, at, text)),
             Ok(ClientMessage::Unknown) => self.answer_with(slot, |out, at| protocol::write_echo(out, at, text)),
-            Ok(ClientMessage::Malformed(why)) => self.answer(slot, |out| protocol::write_error(out, why)),
-            Err(protocol::InvalidJson) => self.answer(slot, |out| protocol::write_error(out, "Invalid JSON")),
+            Ok(ClientMessage::Malformed(why)) => self.complain(slot, why),
+            Err(protocol::InvalidJson) => self.complain(slot, "Invalid JSON"),
             Ok(ClientMessage::SendMessage { target_user, content }) => {
                 let Some(sender) = self.table.id(slot) else { return };
                 let frame = self.encode(slot, |out, from| protocol::write_message(out, from, content));
@@ -133,7 +133,12 @@ impl Reactor {
         }
     }
 
-    fn answer_with(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>, &str)) {
+    fn complain(&mut self, slot: u32, why: &str) {
+        self.count(Counter::MessagesInvalid, 1);
+        self.answer(slot, |out| protocol::write_error(out, why));
+    }
+
+    pub(super) fn answer_with(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>, &str)) {
         self.timestamp();
         let stamp = std::mem::take(&mut self.stamp);
         self.answer(slot, |out| write(out, &stamp.text));

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use crate::config::Config;
 use crate::drain::{Action, Drain, Phase, Plan};
-use crate::metrics::{Counter, Gauge};
+use crate::metrics::Gauge;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::message::{News, Order, Tally};
 use crate::reactor::shared::Shared;
@@ -178,7 +178,6 @@ impl Supervisor {
         let took = self.began.elapsed();
         let counters = self.shared.metrics.node();
         counters.set(Gauge::DrainMilliseconds, took.as_millis() as u64);
-        counters.add(Counter::ShutdownNotices, told);
         let seconds = took.as_secs_f32();
         let extra = if business > 0 { format!(", {business} last messages sent") } else { String::new() };
         log::info!("drained in {seconds:.1} s: {told} clients told, {closed} closed, {forced} cut off{extra}");

@@ -8,7 +8,7 @@ pub use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode}
 pub const PING: [u8; 2] = [0x89, 0x00];
 
 /// The longest header of a server: two bytes and a 64-bit length.
-const HEADER_BYTES_MAX: usize = 10;
+pub const HEADER_BYTES_MAX: usize = 10;
 
 /// A close reason in bytes: a control payload less the code.
 const CLOSE_REASON_BYTES: usize = CONTROL_PAYLOAD_BYTES - 2;
