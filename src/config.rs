@@ -4,9 +4,18 @@
 //! environment over file over defaults. Never acts on a value; what is fixed
 //! is in [`crate::limits`].
 
+mod environment;
 mod error;
+mod file;
+mod keys;
+mod layers;
+mod print;
 mod types;
 mod validate;
+mod value;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,7 +25,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use error::ConfigError;
+pub use keys::{KEYS, Key};
+pub use layers::{Flags, Loader, Source, Sources};
+pub use print::{manual, print};
 pub use types::{AddressRate, LogFormat, Secret, SlowConsumer};
+pub use value::{Shape, log_levels};
 
 use crate::limits;
 
@@ -125,6 +138,24 @@ impl Default for Config {
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
+    }
+}
+
+impl Config {
+    /// This configuration with the keys of `new` that can change while the node
+    /// runs; the names of those that did; and the names of those that differ
+    /// but need a restart. If both are valid, so is the result: no live key is
+    /// related to one that is not.
+    #[must_use]
+    pub fn with_live_changes(&self, new: &Config) -> (Config, Vec<&'static str>, Vec<&'static str>) {
+        let mut config = self.clone();
+        let differ = KEYS.iter().filter(|key| !key.is_same(self, new));
+        let (live, restart): (Vec<&Key>, Vec<&Key>) = differ.partition(|key| key.live);
+        for key in &live {
+            key.copy(&mut config, new);
+        }
+        let names = |keys: Vec<&Key>| keys.iter().map(|key| key.name).collect();
+        (config, names(live), names(restart))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::{Config, ConfigError};
+use super::value::{duration_text as duration, size_text as size};
+use super::{Config, ConfigError, log_levels};
 use crate::limits;
 
 const MAX_CONNECTIONS_MAX: usize = 16 * 1024 * 1024;
@@ -34,7 +35,8 @@ impl Config {
         self.validate_timeouts()?;
         self.validate_policy()?;
         self.validate_drain()?;
-        self.validate_admin()
+        self.validate_admin()?;
+        log_levels(&self.log_level).map(drop).map_err(|wrong| ConfigError::key("log_level", wrong))
     }
 
     fn validate_listeners(&self) -> Result<(), ConfigError> {
@@ -227,14 +229,6 @@ fn is_token(name: &str) -> bool {
     !name.is_empty() && name.len() <= ITEM_BYTES_MAX && name.bytes().all(allowed)
 }
 
-fn size(bytes: usize) -> String {
-    bytes.to_string()
-}
-
-fn duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,7 +321,8 @@ mod tests {
     }
 
     #[test]
-    fn admin_tokens() {
+    fn admin_tokens_and_logging() {
+        check(Some("log_level"), |c| c.log_level = "loud".into());
         check(None, |c| c.admin_token = Some(Secret::new("s3cret")));
         for wrong in ["", "a b", "a\n", "é", &"x".repeat(4097)] {
             check(Some("admin_token"), |c| c.admin_token = Some(Secret::new(wrong)));

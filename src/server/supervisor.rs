@@ -102,7 +102,7 @@ impl Supervisor {
                 log::error!("a reactor's thread panicked");
             }
         }
-        drop(self.events.try_send(ServerEvent::Ended(ending)));
+        let _ = self.events.try_send(ServerEvent::Ended(ending));
         ending
     }
 
@@ -149,7 +149,7 @@ impl Supervisor {
     fn act(&mut self, action: Action) -> Option<Ending> {
         let phase = self.drain.phase();
         self.shared.phase.store(phase as u8, Ordering::Release);
-        drop(self.events.try_send(ServerEvent::Phase(phase)));
+        let _ = self.events.try_send(ServerEvent::Phase(phase));
         match action {
             Action::FailReadiness => {
                 self.began = Instant::now();

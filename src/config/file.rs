@@ -1,0 +1,162 @@
+//! The configuration file: TOML with one key a line, every key at most once.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Key};
+use super::value::Shape;
+use super::{ConfigError, Source};
+
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What the file says about one key.
+#[derive(Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) key: &'static Key,
+    pub(super) parts: Vec<String>,
+    pub(super) line: usize,
+}
+
+/// Reads and parses the file at `path`.
+pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
+    let text =
+        read_text(path, FILE_BYTES_MAX).map_err(|wrong| ConfigError::new(path.to_string_lossy(), wrong))?;
+    parse(&text, path)
+}
+
+/// The text of a small file; the error is one line without the path.
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text));
+    match read {
+        Err(error) => Err(format!("cannot be read: {error}")),
+        Ok(bytes) if bytes as u64 > bytes_max => Err(format!("is larger than {bytes_max} bytes")),
+        Ok(_) => Ok(text),
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<Vec<Entry>, ConfigError> {
+    let line = |span: Range<usize>| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count();
+    let place = |line: usize| format!("{}:{line}", path.display());
+    let table = DeTable::parse(text).map_err(|error| {
+        ConfigError::new(
+            place(line(error.span().unwrap_or(0..0))),
+            format_args!("is not TOML: {}", error.message()),
+        )
+    })?;
+    let mut entries = Vec::with_capacity(table.get_ref().len());
+    for (name, value) in table.get_ref() {
+        let line = line(name.span());
+        let key = known(name.get_ref()).map_err(|wrong| ConfigError::new(place(line), wrong))?;
+        let source = || Source::File { path: path.to_owned(), line };
+        let parts =
+            parts(key, value).map_err(|wrong| ConfigError::key(key.name, wrong).at(source().place(key)))?;
+        entries.push(Entry { key, parts, line });
+    }
+    entries.sort_by_key(|entry| entry.line);
+    Ok(entries)
+}
+
+fn known(name: &str) -> Result<&'static Key, String> {
+    match keys::find(name) {
+        Some(key) if key.in_file => Ok(key),
+        Some(key) => Err(format!("{name} is not taken from the file; use {} or {name}_file", key.variable())),
+        None => Err(match keys::nearest(name) {
+            Some(key) => format!("unknown key {name:?}; did you mean {}?", key.name),
+            None => format!("unknown key {name:?}"),
+        }),
+    }
+}
+
+/// The parts of a value, as text.
+fn parts(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, String> {
+    match (key.shape, value.get_ref()) {
+        (Shape::List, DeValue::Array(items)) => items.iter().map(|item| scalar(item.get_ref())).collect(),
+        (Shape::List, _) => Err(format!("takes an array, such as [\"{}\"]", key.form)),
+        (Shape::Table, DeValue::Table(pairs)) => {
+            pairs.iter().map(|(name, value)| pair(name.get_ref(), value)).collect()
+        }
+        (Shape::Table, _) => Err("takes a table, such as { region = \"eu\" }".to_owned()),
+        (Shape::Scalar | Shape::Switch, value) => Ok(vec![scalar(value)?]),
+    }
+}
+
+fn pair(name: &str, value: &Spanned<DeValue<'_>>) -> Result<String, String> {
+    if name.contains('=') {
+        return Err(format!("{name:?} has a = in its name"));
+    }
+    Ok(format!("{name}={}", scalar(value.get_ref())?))
+}
+
+fn scalar(value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Boolean(on) => Ok(on.to_string()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map(|number| number.to_string())
+            .map_err(|_| format!("{number} is too large a number")),
+        other => Err(format!("takes one value, not {} {}", article(other), other.type_str())),
+    }
+}
+
+fn article(value: &DeValue<'_>) -> &'static str {
+    if value.is_array() { "an" } else { "a" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses `text`: `name@line=part|part` for each entry, or the error.
+    fn check(text: &str, expected: &str) {
+        let shown = match parse(text, Path::new("t.toml")) {
+            Err(error) => error.to_string(),
+            Ok(entries) => entries
+                .iter()
+                .map(|entry| format!("{}@{}={}", entry.key.name, entry.line, entry.parts.join("|")))
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        assert_eq!(shown, expected, "{text:?}");
+    }
+
+    #[test]
+    fn values_of_every_shape() {
+        check("", "");
+        check("# nothing\n\nport = 0x50\ncompression = false", "port@3=80 compression@4=false");
+        check("allowed_origins = ['https://a', \"null\"]", "allowed_origins@1=https://a|null");
+        check("trusted_proxies = []", "trusted_proxies@1=");
+        check("labels = { b = 'x', a = 1 }", "labels@1=a=1|b=x");
+        check("port = 1\n[labels]\nregion = 'eu=1'", "port@1=1 labels@2=region=eu=1");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        check("port = 1\nprot = 2", "t.toml:2: unknown key \"prot\"; did you mean port?");
+        check("[server]\nport = 1", "t.toml:1: unknown key \"server\"");
+        check("xyzzy = 1", "t.toml:1: unknown key \"xyzzy\"");
+        check("port = [1]", "t.toml:1: port: takes one value, not an array");
+        check("\nport = 1.5", "t.toml:2: port: takes one value, not a float");
+        check("port = 99999999999999999999", "t.toml:1: port: 99999999999999999999 is too large a number");
+        check("allowed_origins = 'x'", "t.toml:1: allowed_origins: takes an array, such as [\"ORIGIN\"]");
+        check("labels = ['a=b']", "t.toml:1: labels: takes a table, such as { region = \"eu\" }");
+        check("labels = { 'a=b' = 1 }", "t.toml:1: labels: \"a=b\" has a = in its name");
+        check(
+            "admin_token = 'x'",
+            "t.toml:1: admin_token is not taken from the file; use THRONG_ADMIN_TOKEN or admin_token_file",
+        );
+    }
+
+    #[test]
+    fn what_is_not_toml() {
+        for text in ["port = 1\nport = 2", "port = 1\nport", "port = 1\n= 2"] {
+            let error = parse(text, Path::new("t.toml")).expect_err(text).to_string();
+            assert!(error.starts_with("t.toml:2: is not TOML: ") && error.lines().count() == 1, "{error}");
+        }
+    }
+}

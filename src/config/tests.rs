@@ -1,0 +1,317 @@
+//! The layers together: precedence, every key through every layer, printing,
+//! reloading.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+/// Each key with a value that is not its default: as text parts, and in TOML.
+/// `admin_token_file` needs a file and is tried apart.
+const VALUES: &[(&str, &[&str], &str)] = &[
+    ("port", &["9000"], "9000"),
+    ("ws_port", &["auto"], "'auto'"),
+    ("bind", &["::1"], "'::1'"),
+    ("reactors", &["7"], "7"),
+    ("private_fd_tables", &["true"], "true"),
+    ("node_id", &["n1"], "'n1'"),
+    ("service_name", &["s"], "'s'"),
+    ("labels", &["a=1", "b=2"], "{ b = '2', a = 1 }"),
+    ("max_connections", &["5"], "5"),
+    ("connections_per_address", &["100/60"], "'100/60'"),
+    ("message_bytes_max", &["64KiB"], "65536"),
+    ("messages_per_second", &["9"], "9"),
+    ("outbound_bytes_max", &["2MiB"], "'2MiB'"),
+    ("slow_consumer", &["drop-newest"], "'drop-newest'"),
+    ("handshake_timeout", &["500ms"], "'500ms'"),
+    ("heartbeat_interval", &["20s"], "'20s'"),
+    ("heartbeat_timeout", &["2m"], "'2m'"),
+    ("require_user_id", &["true"], "true"),
+    ("trusted_proxies", &["10.0.0.0/8", "fd00::/8"], "['10.0.0.0/8', 'fd00::/8']"),
+    ("allowed_origins", &["https://a", "null"], "['https://A', 'null']"),
+    ("subprotocols", &["v2", "v1"], "['v2', 'v1']"),
+    ("compression", &["false"], "false"),
+    ("lame_duck", &["1s"], "'1s'"),
+    ("drain_window", &["11s"], "'11s'"),
+    ("drain_timeout", &["26s"], "'26s'"),
+    ("simulate", &["true"], "true"),
+    ("simulate_interval", &["1s"], "'1s'"),
+    ("admin_token", &["s3cret"], ""),
+    ("log_format", &["json"], "'json'"),
+    ("log_level", &["warn,throng::ws=debug"], "'warn,throng::ws=debug'"),
+];
+
+/// A file of its own for a test, deleted with the value.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(text: &str) -> TempFile {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("throng-config-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).expect("temporary file");
+        TempFile(path)
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn flags(file: Option<&Path>, values: &[(&str, &[&str])]) -> Flags {
+    let flag = |(name, parts): &(&str, &[&str])| {
+        let key = keys::find(name).expect("a key");
+        (key, parts.iter().map(ToString::to_string).collect())
+    };
+    Flags { file: file.map(Path::to_owned), values: values.iter().map(flag).collect() }
+}
+
+fn loader(flags: Flags, environment: &[(&str, &str)]) -> Loader {
+    let owned = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    Loader::new(flags, owned.collect::<Vec<_>>())
+}
+
+fn load(flags: Flags, environment: &[(&str, &str)]) -> Result<(Config, Sources), ConfigError> {
+    loader(flags, environment).load()
+}
+
+fn refused(flags: Flags, environment: &[(&str, &str)]) -> String {
+    load(flags, environment).expect_err("refused").to_string()
+}
+
+#[test]
+fn every_key_through_every_layer() {
+    assert_eq!(VALUES.len() + 1, KEYS.len());
+    for (name, parts, toml) in VALUES {
+        let key = keys::find(name).expect("a key");
+        let mut expected = Config::default();
+        key.read(&mut expected, &parts.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("a value");
+        assert!(!key.is_same(&expected, &Config::default()), "{name} is tried with its default");
+
+        let (by_variable, sources) =
+            load(flags(None, &[]), &[(&key.variable(), &parts.join(","))]).expect(name);
+        assert_eq!((by_variable, sources.of(name)), (expected.clone(), &Source::Environment(key.variable())));
+        if key.in_file {
+            let file = TempFile::new(&format!("\n{name} = {toml}\n"));
+            let (by_file, sources) = load(flags(Some(&file.0), &[]), &[]).expect(name);
+            let source = Source::File { path: file.0.clone(), line: 2 };
+            assert_eq!((by_file, sources.of(name)), (expected.clone(), &source));
+        }
+        if let Some(flag) = key.flag {
+            let (by_flag, sources) = load(flags(None, &[(name, parts)]), &[]).expect(name);
+            assert_eq!((by_flag, sources.of(name)), (expected, &Source::Flag(flag)));
+        }
+    }
+}
+
+#[test]
+fn flags_over_environment_over_file_over_defaults() {
+    let file = TempFile::new("port = 1\nnode_id = 'file'\nlabels = { file = '1' }\nservice_name = 'file'\n");
+    let environment = [
+        ("THRONG_PORT", "2"),
+        ("PORT", "3"),
+        ("NODE_ID", "plain"),
+        ("THRONG_NODE_ID", "prefixed"),
+        ("OTHER", "x"),
+    ];
+    let (config, sources) = load(flags(Some(&file.0), &[("port", &["4"])]), &environment).expect("valid");
+    assert_eq!((config.port, sources.of("port")), (4, &Source::Flag("port")));
+    assert_eq!(config.node_id.as_deref(), Some("prefixed"));
+    assert_eq!(config.service_name, "file");
+    assert_eq!(config.labels, BTreeMap::from([("file".to_owned(), "1".to_owned())]));
+    assert_eq!((config.ws_port, sources.of("ws_port")), (Some(8765), &Source::Default));
+
+    let (config, _) = load(flags(Some(&file.0), &[]), &environment).expect("valid");
+    assert_eq!(config.port, 2);
+    let (config, _) = load(flags(Some(&file.0), &[]), &[("PORT", "3")]).expect("valid");
+    assert_eq!(config.port, 3);
+    let (config, _) = load(flags(Some(&file.0), &[]), &[("THRONG_LABELS", "b=2")]).expect("valid");
+    assert_eq!(config.labels.len(), 1, "a list is replaced as a whole");
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable() {
+    let (named, other) = (TempFile::new("port = 1"), TempFile::new("port = 2"));
+    let (config, _) = load(flags(None, &[]), &[("THRONG_CONFIG", named.as_str())]).expect("valid");
+    assert_eq!(config.port, 1);
+    let (config, _) = load(flags(Some(&other.0), &[]), &[("THRONG_CONFIG", named.as_str())]).expect("valid");
+    assert_eq!(config.port, 2);
+}
+
+#[test]
+fn an_error_names_the_place() {
+    let check = |values: &[(&str, &[&str])], environment: &[(&str, &str)], expected: &str| {
+        assert_eq!(refused(flags(None, values), environment), expected);
+    };
+    check(&[("port", &["x"])], &[], r#"--port: "x" is not a whole number up to 65535"#);
+    check(&[], &[("PORT", "x")], r#"PORT: "x" is not a whole number up to 65535"#);
+    check(&[], &[("THRONG_REACTORS", "0")], "THRONG_REACTORS: 0 is not between 1 and 255");
+    check(&[], &[("THRONG_PROT", "1")], "THRONG_PROT: is not known; did you mean THRONG_PORT?");
+    check(
+        &[("trusted_proxies", &["x"])],
+        &[],
+        "--trusted-proxy: \"x\" is not a network, such as 10.0.0.0/8, or an address",
+    );
+    check(&[("ws_port", &["8080"])], &[], "--ws-port: is the same as port; use off for a single port");
+    // The file's key is the one in the way, whoever set the other.
+    let file = TempFile::new("# limits\nmessage_bytes_max = '1MiB'\noutbound_bytes_max = '1MiB'\n");
+    assert_eq!(
+        refused(flags(Some(&file.0), &[]), &[]),
+        format!(
+            "{}:3: outbound_bytes_max: 1MiB is less than message_bytes_max and 4KiB (1028KiB)",
+            file.as_str()
+        )
+    );
+    let file = TempFile::new("port = 1\n\nheartbeat_interval = 30\n");
+    assert_eq!(
+        refused(flags(Some(&file.0), &[]), &[]),
+        format!(
+            r#"{}:3: heartbeat_interval: "30" is not a duration, such as 500ms, 30s or 2m"#,
+            file.as_str()
+        )
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    assert_eq!(
+        refused(flags(Some(Path::new("/nonexistent/t.toml")), &[]), &[]),
+        "/nonexistent/t.toml: cannot be read: No such file or directory (os error 2)"
+    );
+    assert!(refused(flags(Some(Path::new("/")), &[]), &[]).starts_with("/: cannot be read: "));
+    let large = TempFile::new(&"#".repeat(1024 * 1024 + 1));
+    assert!(refused(flags(Some(&large.0), &[]), &[]).ends_with(": is larger than 1048576 bytes"));
+}
+
+#[test]
+fn the_admin_token() {
+    let token = TempFile::new(" from-file\n");
+    let by_flag = || flags(None, &[("admin_token_file", &[token.as_str()])]);
+    let shown = |config: &Config| config.admin_token.as_ref().map(|token| token.expose().to_owned());
+
+    let (config, sources) = load(by_flag(), &[]).expect("valid");
+    assert_eq!(shown(&config).as_deref(), Some("from-file"));
+    assert_eq!(sources.of("admin_token"), &Source::Flag("admin-token-file"));
+
+    let (config, _) = load(by_flag(), &[("THRONG_ADMIN_TOKEN", "from-variable")]).expect("valid");
+    assert_eq!(shown(&config).as_deref(), Some("from-file"));
+
+    let file = TempFile::new(&format!("admin_token_file = '{}'", token.as_str()));
+    let (config, _) =
+        load(flags(Some(&file.0), &[]), &[("THRONG_ADMIN_TOKEN", "from-variable")]).expect("valid");
+    assert_eq!((shown(&config).as_deref(), config.admin_token_file), (Some("from-variable"), None));
+
+    let both = [("THRONG_ADMIN_TOKEN", "x"), ("THRONG_ADMIN_TOKEN_FILE", token.as_str())];
+    assert_eq!(
+        refused(flags(None, &[]), &both),
+        "THRONG_ADMIN_TOKEN_FILE: is set beside THRONG_ADMIN_TOKEN; set one of them"
+    );
+    let empty = TempFile::new(" \n");
+    assert!(refused(flags(None, &[("admin_token_file", &[empty.as_str()])]), &[]).ends_with("is empty"));
+    let spaced = TempFile::new("a b");
+    assert_eq!(
+        refused(flags(None, &[("admin_token_file", &[spaced.as_str()])]), &[]),
+        "--admin-token-file: is not 1 to 4096 visible ASCII characters"
+    );
+    assert!(
+        refused(flags(None, &[("admin_token_file", &["/nonexistent"])]), &[])
+            .starts_with("--admin-token-file: ")
+    );
+}
+
+#[test]
+fn what_is_printed_is_a_configuration_file() {
+    let token = TempFile::new("s3cret");
+    let mut values: Vec<(&str, &[&str])> = VALUES.iter().map(|(name, parts, _)| (*name, *parts)).collect();
+    values.retain(|(name, _)| *name != "admin_token");
+    let path = [token.as_str()];
+    values.push(("admin_token_file", &path));
+    for flags in [flags(None, &values), flags(None, &[])] {
+        let (config, sources) = load(flags, &[]).expect("valid");
+        let printed = print(&config, &sources);
+        assert!(!printed.contains("s3cret"));
+        let file = TempFile::new(&printed);
+        let again = load(Flags { file: Some(file.0.clone()), values: vec![] }, &[]).expect("valid").0;
+        assert_eq!(again, config);
+    }
+}
+
+/// Compares `text` with the file at `path` in the repository, or writes it
+/// there when `UPDATE_GOLDEN` is set.
+fn check_golden(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().expect("a directory")).expect("the directory");
+        fs::write(&path, text).expect("the file");
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{} is not up to date; run with UPDATE_GOLDEN=1:\n{text}", path.display());
+}
+
+#[test]
+fn the_printed_configuration() {
+    let values = flags(None, &[("reactors", &["2"]), ("labels", &["region=eu"]), ("drain_window", &["5s"])]);
+    let environment = [("PORT", "9000"), ("THRONG_ADMIN_TOKEN", "s3cret")];
+    let (config, sources) = load(values, &environment).expect("valid");
+    check_golden("src/config/print-config.golden.toml", &print(&config, &sources));
+}
+
+#[test]
+fn the_manual_is_up_to_date() {
+    check_golden("docs/configuration.md", &manual());
+}
+
+#[test]
+fn a_comment_stays_a_comment() {
+    let sources = {
+        let file = TempFile::new("port = 1");
+        let odd =
+            file.0.with_file_name(format!("{}\nport = 2\n", file.0.file_name().expect("name").display()));
+        fs::rename(&file.0, &odd).expect("renamed");
+        let loaded = load(flags(Some(&odd), &[]), &[]).expect("valid");
+        fs::remove_file(odd).expect("removed");
+        loaded.1
+    };
+    let printed = print(&Config::default(), &sources);
+    assert!(printed.lines().all(|line| line.is_empty() || line.starts_with('#') || line != "port = 2"));
+}
+
+#[test]
+fn reloading_reads_the_file_again() {
+    let file = TempFile::new("port = 1\nmax_connections = 10\nlog_level = 'warn'\n");
+    let loader = loader(flags(Some(&file.0), &[("log_level", &["debug"])]), &[]);
+    let (old, _) = loader.load().expect("valid");
+    fs::write(&file.0, "port = 2\nmax_connections = 20\nlog_level = 'error'\n").expect("written");
+    let (new, _) = loader.load().expect("valid");
+    let (merged, changed, restart) = old.with_live_changes(&new);
+    assert_eq!((merged.port, merged.max_connections, merged.log_level.as_str()), (1, 20, "debug"));
+    assert_eq!((changed, restart), (vec!["max_connections"], vec!["port"]));
+
+    fs::write(&file.0, "port =").expect("written");
+    assert!(loader.load().is_err());
+}
+
+#[test]
+fn every_key_is_live_or_needs_a_restart() {
+    for (name, parts, _) in VALUES {
+        let key = keys::find(name).expect("a key");
+        let old = Config::default();
+        let mut new = old.clone();
+        key.read(&mut new, &parts.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("a value");
+        let (merged, changed, restart) = old.with_live_changes(&new);
+        let expected = if key.live { (new, vec![*name], vec![]) } else { (old, vec![], vec![*name]) };
+        assert_eq!((merged, changed, restart), expected, "{name}");
+    }
+    let restart: Vec<&str> = KEYS.iter().filter(|key| !key.live).map(|key| key.name).collect();
+    let expected =
+        ["port", "ws_port", "bind", "reactors", "private_fd_tables", "node_id", "service_name", "labels"];
+    assert_eq!(restart, [&expected[..], &["log_format"]].concat());
+}

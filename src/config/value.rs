@@ -1,0 +1,395 @@
+//! How each type of value is read from text and written as TOML.
+//!
+//! Every layer hands over text: one part for a scalar, any number for a list.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ipnet::IpNet;
+use log::LevelFilter;
+
+use super::{AddressRate, Config, LogFormat, Secret, SlowConsumer};
+
+/// One way to read and to write a value.
+pub(super) struct Codec<T> {
+    /// Stands for a value in `--help`.
+    pub(super) form: &'static str,
+    /// How many parts a value has.
+    pub(super) shape: Shape,
+    /// Text to value; the error says what was expected.
+    pub(super) read: fn(&[String]) -> Result<T, String>,
+    /// Value to TOML; `None` when there is no value.
+    pub(super) write: fn(&T) -> Option<String>,
+}
+
+/// How many parts a value has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One part.
+    Scalar,
+    /// One part; as a flag it may stand without one, which means true.
+    Switch,
+    /// Any number of parts: a repeated flag, a comma-separated variable, an array.
+    List,
+    /// Like a list, of `name=value`; a table in the file.
+    Table,
+}
+
+pub(super) const PORT: Codec<u16> = number("PORT");
+pub(super) const COUNT: Codec<usize> = number("N");
+pub(super) const RATE: Codec<u32> = number("N");
+
+pub(super) const WS_PORT: Codec<Option<u16>> = Codec {
+    form: "PORT",
+    shape: Shape::Scalar,
+    read: |parts| match one(parts)? {
+        "off" | "0" => Ok(None),
+        "auto" => Ok(Some(0)),
+        text => parse(text, "off, auto or a port").map(Some),
+    },
+    write: |port| match port {
+        None => Some(quoted("off")),
+        Some(0) => Some(quoted("auto")),
+        Some(port) => Some(port.to_string()),
+    },
+};
+
+pub(super) const REACTORS: Codec<usize> = Codec {
+    form: "N",
+    shape: Shape::Scalar,
+    read: |parts| match one(parts)? {
+        "auto" => Ok(Config::default().reactors),
+        text => parse(text, "auto or a whole number"),
+    },
+    write: |reactors| Some(reactors.to_string()),
+};
+
+pub(super) const ADDRESS: Codec<IpAddr> = Codec {
+    form: "ADDRESS",
+    shape: Shape::Scalar,
+    read: |parts| parse(one(parts)?, "an IP address, such as 0.0.0.0 or ::"),
+    write: |address| Some(quoted(address)),
+};
+
+pub(super) const SWITCH: Codec<bool> = Codec {
+    form: "BOOL",
+    shape: Shape::Switch,
+    read: |parts| match one(parts)?.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        text => Err(format!("{text:?} is not true or false")),
+    },
+    write: |on| Some(on.to_string()),
+};
+
+pub(super) const TEXT: Codec<String> = Codec {
+    form: "NAME",
+    shape: Shape::Scalar,
+    read: |parts| one(parts).map(str::to_owned),
+    write: |text| Some(quoted(text)),
+};
+
+pub(super) const OPTIONAL_TEXT: Codec<Option<String>> = Codec {
+    form: "NAME",
+    shape: Shape::Scalar,
+    read: |parts| one(parts).map(|text| Some(text.to_owned())),
+    write: |text| text.as_ref().map(quoted),
+};
+
+pub(super) const PATH: Codec<Option<PathBuf>> = Codec {
+    form: "FILE",
+    shape: Shape::Scalar,
+    read: |parts| one(parts).map(|text| Some(PathBuf::from(text))),
+    write: |path| path.as_ref().map(|path| quoted(path.display())),
+};
+
+pub(super) const SECRET: Codec<Option<Secret>> = Codec {
+    form: "TOKEN",
+    shape: Shape::Scalar,
+    read: |parts| one(parts).map(|text| Some(Secret::new(text))),
+    write: |_| None,
+};
+
+pub(super) const LABELS: Codec<BTreeMap<String, String>> = Codec {
+    form: "NAME=VALUE",
+    shape: Shape::Table,
+    read: |parts| {
+        let mut labels = BTreeMap::new();
+        for part in parts {
+            let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not name=value"))?;
+            if labels.insert(name.trim().to_owned(), value.trim().to_owned()).is_some() {
+                return Err(format!("{name:?} is given twice"));
+            }
+        }
+        Ok(labels)
+    },
+    write: |labels| {
+        let pairs: Vec<_> = labels.iter().map(|(k, v)| format!("{} = {}", quoted(k), quoted(v))).collect();
+        Some(if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) })
+    },
+};
+
+pub(super) const ORIGINS: Codec<Vec<String>> = Codec {
+    form: "ORIGIN",
+    shape: Shape::List,
+    // Scheme and host have no case (RFC 6454, section 4).
+    read: |parts| Ok(parts.iter().map(|origin| origin.to_ascii_lowercase()).collect()),
+    write: |origins| Some(array(origins)),
+};
+
+pub(super) const NAMES: Codec<Vec<String>> = Codec {
+    form: "NAME",
+    shape: Shape::List,
+    read: |parts| Ok(parts.to_vec()),
+    write: |names| Some(array(names)),
+};
+
+pub(super) const NETWORKS: Codec<Vec<IpNet>> = Codec {
+    form: "CIDR",
+    shape: Shape::List,
+    read: |parts| parts.iter().map(|part| network(part)).collect(),
+    write: |networks| Some(array(networks)),
+};
+
+pub(super) const ADDRESS_RATE: Codec<Option<AddressRate>> = Codec {
+    form: "N/SECONDS",
+    shape: Shape::Scalar,
+    read: |parts| match one(parts)? {
+        "off" => Ok(None),
+        text => text.parse().map(Some),
+    },
+    write: |rate| Some(rate.map_or(quoted("off"), quoted)),
+};
+
+pub(super) const SIZE: Codec<usize> = Codec {
+    form: "SIZE",
+    shape: Shape::Scalar,
+    read: |parts| size(one(parts)?),
+    write: |bytes| Some(quoted(size_text(*bytes))),
+};
+
+pub(super) const DURATION: Codec<Duration> = Codec {
+    form: "DURATION",
+    shape: Shape::Scalar,
+    read: |parts| {
+        let text = one(parts)?;
+        humantime::parse_duration(text)
+            .map_err(|_| format!("{text:?} is not a duration, such as 500ms, 30s or 2m"))
+    },
+    write: |duration| Some(quoted(duration_text(*duration))),
+};
+
+pub(super) const SLOW_CONSUMER: Codec<SlowConsumer> = Codec {
+    form: "drop-newest|disconnect",
+    shape: Shape::Scalar,
+    read: |parts| one(parts)?.parse(),
+    write: |policy| Some(quoted(policy)),
+};
+
+pub(super) const LOG_FORMAT: Codec<LogFormat> = Codec {
+    form: "text|json",
+    shape: Shape::Scalar,
+    read: |parts| one(parts)?.parse(),
+    write: |format| Some(quoted(format)),
+};
+
+pub(super) const LOG_LEVEL: Codec<String> = Codec {
+    form: "LEVEL",
+    shape: Shape::Scalar,
+    read: |parts| {
+        let text = one(parts)?;
+        log_levels(text).map(|_| text.to_owned())
+    },
+    write: |text| Some(quoted(text)),
+};
+
+const fn number<T: FromStr + Display>(form: &'static str) -> Codec<T> {
+    Codec {
+        form,
+        shape: Shape::Scalar,
+        read: |parts| parse(one(parts)?, format_args!("a whole number up to {}", largest::<T>())),
+        write: |number| Some(number.to_string()),
+    }
+}
+
+/// The largest value of an unsigned integer type.
+fn largest<T>() -> u64 {
+    u64::MAX >> (64 - 8 * size_of::<T>())
+}
+
+/// The one part of a scalar, without the white space around it.
+fn one(parts: &[String]) -> Result<&str, String> {
+    match parts {
+        [part] => Ok(part.trim()),
+        _ => Err(format!("takes one value, not {}", parts.len())),
+    }
+}
+
+fn parse<T: FromStr>(text: &str, expected: impl Display) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is not {expected}"))
+}
+
+/// A network in CIDR notation, or one address; bits of the host are cleared.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let wrong = |_| format!("{text:?} is not a network, such as 10.0.0.0/8, or an address");
+    network.map(|network| network.trunc()).map_err(wrong)
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let wrong = || format!("{text:?} is not a size, such as 512B, 64KiB or 1MiB");
+    let bytes = text.parse::<ByteSize>().map_err(|_| wrong())?.as_u64();
+    // The parser saturates; nothing here can be that large.
+    if bytes == u64::MAX { Err(wrong()) } else { usize::try_from(bytes).map_err(|_| wrong()) }
+}
+
+/// A size as it is written in the configuration, exact.
+pub(super) fn size_text(bytes: usize) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// A duration as it is written in the configuration, exact.
+pub(super) fn duration_text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// A string in TOML.
+fn quoted(text: impl ToString) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+fn array<T: ToString>(items: &[T]) -> String {
+    format!("[{}]", items.iter().map(T::to_string).map(quoted).collect::<Vec<_>>().join(", "))
+}
+
+/// Reads `log_level`: a level for everything, and `target=level` pairs for
+/// parts of the program, separated by commas.
+///
+/// # Errors
+/// What is not a level or a pair, in one line.
+pub fn log_levels(text: &str) -> Result<Vec<(Option<&str>, LevelFilter)>, String> {
+    let level = |word: &str| {
+        word.trim().parse::<LevelFilter>().map_err(|_| {
+            format!("{word:?} is not a log level: off, error, warn, info, debug, trace, or target=level")
+        })
+    };
+    text.split(',')
+        .map(|part| match part.split_once('=') {
+            None => Ok((None, level(part)?)),
+            Some((target, word)) if !target.trim().is_empty() => Ok((Some(target.trim()), level(word)?)),
+            Some(_) => Err(format!("{part:?} has no target before =")),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `text`; the value written as TOML, or `None` when it is refused.
+    fn check<T>(codec: &Codec<T>, text: &str, expected: Option<&str>) {
+        let read = (codec.read)(&[text.to_owned()]);
+        let written = read.as_ref().ok().and_then(|value| (codec.write)(value));
+        assert_eq!(written.as_deref(), expected, "{text:?}: {:?}", read.err());
+    }
+
+    #[test]
+    fn sizes() {
+        check(&SIZE, "64KiB", Some(r#""64KiB""#));
+        check(&SIZE, "65536", Some(r#""64KiB""#));
+        check(&SIZE, " 64 kib ", Some(r#""64KiB""#));
+        check(&SIZE, "1000", Some(r#""1000B""#));
+        check(&SIZE, "1KB", Some(r#""1000B""#));
+        check(&SIZE, "1.5MiB", Some(r#""1536KiB""#));
+        check(&SIZE, "0", Some(r#""0B""#));
+        check(&SIZE, "3GiB", Some(r#""3GiB""#));
+        for wrong in
+            ["", "-1", "KiB", "64 parsecs", "1e3", "16EiB", "18446744073709551616", "99999999999EiB", "0x10"]
+        {
+            check(&SIZE, wrong, None);
+        }
+    }
+
+    #[test]
+    fn durations() {
+        check(&DURATION, "500ms", Some(r#""500ms""#));
+        check(&DURATION, "30s", Some(r#""30s""#));
+        check(&DURATION, "90s", Some(r#""1m 30s""#));
+        check(&DURATION, "2m", Some(r#""2m""#));
+        check(&DURATION, "0", Some(r#""0s""#));
+        check(&DURATION, "0s", Some(r#""0s""#));
+        for wrong in ["", "30", "-1s", "s", "1 fortnight", "18446744073709551616s", "99999999999999999999y"] {
+            check(&DURATION, wrong, None);
+        }
+    }
+
+    #[test]
+    fn numbers_and_ports() {
+        check(&PORT, "65535", Some("65535"));
+        for wrong in ["", "65536", "-1", "http", "80.0"] {
+            check(&PORT, wrong, None);
+        }
+        assert_eq!((PORT.read)(&["x".into()]), Err(r#""x" is not a whole number up to 65535"#.into()));
+        assert_eq!((PORT.read)(&[]), Err("takes one value, not 0".into()));
+        check(&WS_PORT, "0", Some(r#""off""#));
+        check(&WS_PORT, "off", Some(r#""off""#));
+        check(&WS_PORT, "auto", Some(r#""auto""#));
+        check(&WS_PORT, "8765", Some("8765"));
+        check(&WS_PORT, "on", None);
+        check(&REACTORS, "auto", Some(&Config::default().reactors.to_string()));
+        check(&REACTORS, "-2", None);
+    }
+
+    #[test]
+    fn switches() {
+        for (text, expected) in
+            [("true", "true"), ("1", "true"), ("ON", "true"), ("no", "false"), ("0", "false")]
+        {
+            check(&SWITCH, text, Some(expected));
+        }
+        check(&SWITCH, "", None);
+        check(&SWITCH, "maybe", None);
+    }
+
+    #[test]
+    fn networks_and_addresses() {
+        check(&NETWORKS, "10.1.2.3/8", Some(r#"["10.0.0.0/8"]"#));
+        check(&NETWORKS, "10.1.2.3", Some(r#"["10.1.2.3/32"]"#));
+        check(&NETWORKS, "fd00::1/8", Some(r#"["fd00::/8"]"#));
+        check(&NETWORKS, "10.0.0.0/33", None);
+        check(&ADDRESS, "::", Some(r#""::""#));
+        check(&ADDRESS, "localhost", None);
+    }
+
+    #[test]
+    fn labels() {
+        check(&LABELS, "region=eu=1", Some(r#"{ "region" = "eu=1" }"#));
+        check(&LABELS, "region", None);
+        assert!((LABELS.read)(&["a=1".into(), "a=2".into()]).is_err());
+        assert_eq!((LABELS.write)(&BTreeMap::new()).as_deref(), Some("{}"));
+    }
+
+    #[test]
+    fn log_level_filters() {
+        let check = |text: &str, expected: Result<Vec<(Option<&str>, LevelFilter)>, ()>| {
+            assert_eq!(log_levels(text).map_err(drop), expected, "{text:?}");
+        };
+        check("info", Ok(vec![(None, LevelFilter::Info)]));
+        check(
+            "WARN, throng::ws = debug",
+            Ok(vec![(None, LevelFilter::Warn), (Some("throng::ws"), LevelFilter::Debug)]),
+        );
+        for wrong in ["", "loud", "=info", "a=b=c", "info,", "throng=", "info/x"] {
+            check(wrong, Err(()));
+        }
+    }
+}
