@@ -1,0 +1,156 @@
+//! A node as a process: what `throng serve` does between its start and its
+//! exit status. Signals come in, the service manager is told.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded, never, select, tick};
+use sd_notify::NotifyState;
+
+use crate::config::{Config, Loader};
+use crate::drain::Phase;
+use crate::logging::Logging;
+use crate::metrics::Counter;
+use crate::server::{Ending, Server, ServerEvent, StartError};
+use crate::signals::{self, Signal};
+
+/// Exit status when something failed while running.
+pub const EXIT_FAILED: u8 = 1;
+
+/// Exit status after a second signal: 128 and SIGTERM, as a shell reports a kill.
+pub const EXIT_AT_ONCE: u8 = 128 + 15;
+
+/// How often the figures shown by the service manager, and counters kept elsewhere, are brought up to date.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Runs a node until it has drained, failed, or is told to end at once.
+pub fn run(config: Config, loader: &Loader, logging: &Logging) -> ExitCode {
+    let (signals, signals_in) = bounded(16);
+    if let Err(error) = signals::forward(signals) {
+        return refuse(&StartError::System("catch signals", error));
+    }
+    let server = match Server::start(config) {
+        Ok(server) => server,
+        Err(error) => return refuse(&error),
+    };
+    announce(&server);
+    Process { server: &server, loader, logging, turns: Vec::new(), shown: None }.live(&signals_in)
+}
+
+fn refuse(error: &StartError) -> ExitCode {
+    eprintln!("throng: {error}");
+    ExitCode::from(EXIT_FAILED)
+}
+
+/// The line that people and scripts wait for, and its counterpart for systemd.
+fn announce(server: &Server) {
+    use std::io::Write;
+    let ws = server.ws_addr().map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let (http, node, pid) = (server.http_addr(), server.node_id(), std::process::id());
+    let mut stdout = std::io::stdout().lock();
+    let written = writeln!(stdout, "throng ready http={http} ws={ws} node={node} pid={pid}");
+    if let Err(error) = written.and_then(|()| stdout.flush()) {
+        log::warn!("the ready line could not be written to stdout: {error}");
+    }
+    notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+}
+
+/// Tells systemd, if it started us.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("the service manager could not be told: {error}");
+    }
+}
+
+struct Process<'a> {
+    server: &'a Server,
+    loader: &'a Loader,
+    logging: &'a Logging,
+    /// Turns each reactor had taken when last asked.
+    turns: Vec<u64>,
+    /// The status last shown.
+    shown: Option<(Phase, usize)>,
+}
+
+impl Process<'_> {
+    fn live(mut self, signals: &Receiver<Signal>) -> ExitCode {
+        // Twice as often as systemd asks for, as its manual advises.
+        let watchdog = sd_notify::watchdog_enabled().map_or_else(never, |period| tick(period / 2));
+        let housekeeping = tick(HOUSEKEEPING);
+        loop {
+            select! {
+                recv(signals) -> signal => match signal {
+                    Ok(Signal::Drain { count: 1 }) => self.server.drain(),
+                    Ok(Signal::Drain { .. }) => {
+                        log::warn!("a second signal: ending at once");
+                        return ExitCode::from(EXIT_AT_ONCE);
+                    }
+                    Ok(Signal::Reload) => self.reload(),
+                    Err(_) => return ExitCode::from(EXIT_FAILED),
+                },
+                recv(self.server.events()) -> event => match event {
+                    Ok(ServerEvent::Phase(Phase::LameDuck)) => {
+                        notify(&[NotifyState::Stopping, NotifyState::Status("draining: lame duck")]);
+                    }
+                    Ok(ServerEvent::Phase(_)) => self.show_status(),
+                    Ok(ServerEvent::Ended(Ending::Drained { .. } | Ending::Stopped)) => return ExitCode::SUCCESS,
+                    Ok(ServerEvent::Ended(Ending::Failed)) | Err(_) => return ExitCode::from(EXIT_FAILED),
+                },
+                recv(watchdog) -> _ => self.feed_watchdog(),
+                recv(housekeeping) -> _ => {
+                    self.show_status();
+                    self.count_lost_lines();
+                }
+            }
+        }
+    }
+
+    /// Feeds the watchdog only if every reactor is alive: one that hangs is reason enough to be restarted.
+    fn feed_watchdog(&mut self) {
+        if self.server.is_alive_since(&mut self.turns) {
+            notify(&[NotifyState::Watchdog]);
+        } else {
+            log::error!("a reactor has not taken a turn since the watchdog was last fed");
+        }
+    }
+
+    fn show_status(&mut self) {
+        let state = (self.server.phase(), self.server.connections());
+        if self.shown != Some(state) {
+            self.shown = Some(state);
+            notify(&[NotifyState::Status(&format!("{}, {} connections", state.0.name(), state.1))]);
+        }
+    }
+
+    fn count_lost_lines(&self) {
+        let counters = self.server.metrics().node();
+        let known = counters.get(Counter::LogLinesDropped);
+        counters.add(Counter::LogLinesDropped, self.logging.lost_lines().saturating_sub(known));
+    }
+
+    fn reload(&self) {
+        let began = Instant::now();
+        let reloading = NotifyState::monotonic_usec_now();
+        notify(&reloading.map_or_else(|_| vec![], |now| vec![NotifyState::Reloading, now]));
+        match self.loader.load() {
+            Ok((config, _)) => self.take_over(&config),
+            Err(error) => log::error!("not reloaded, the old configuration stays in force: {error}"),
+        }
+        notify(&[NotifyState::Ready]);
+        log::debug!("reloading took {:?}", began.elapsed());
+    }
+
+    fn take_over(&self, config: &Config) {
+        let (changed, restart) = self.server.reload(config);
+        if let Err(error) = self.logging.set_levels(&config.log_level) {
+            log::error!("the log level stays as it is: {error}");
+        }
+        match changed.is_empty() {
+            true => log::info!("reloaded: nothing changed"),
+            false => log::info!("reloaded: changed {}", changed.join(", ")),
+        }
+        if !restart.is_empty() {
+            log::warn!("these changes need a restart: {}", restart.join(", "));
+        }
+    }
+}
