@@ -1,6 +1,8 @@
 //! What the frame engine asks of the allocator: nothing for a message that is
 //! one frame and arrives whole, and nothing that stays behind after any other.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use throng::ws::assembler::{Event, Rules, Unfinished, step};

@@ -48,11 +48,11 @@ impl Frame {
     }
 
     fn encode(opcode: OpCode, rsv1: bool, payload: &[u8]) -> Frame {
-        let (header, length) = header(opcode, rsv1, payload.len());
-        let mut bytes = Vec::with_capacity(length + payload.len());
-        bytes.extend_from_slice(&header[..length]);
+        let header_bytes = header_bytes(payload.len());
+        let mut bytes = Vec::with_capacity(header_bytes + payload.len());
+        write_header(&mut bytes, opcode, rsv1, payload.len());
         bytes.extend_from_slice(payload);
-        Frame { bytes: bytes.into(), header_bytes: length as u8 }
+        Frame { bytes: bytes.into(), header_bytes: header_bytes as u8 }
     }
 
     /// Header and payload.
@@ -78,11 +78,23 @@ impl Frame {
 }
 
 /// Appends the header of a server's frame (FIN set; RSV1 for a compressed
-/// message) for a payload of `len` bytes: at most ten bytes.
+/// message) for a payload of `len` bytes: at most ten bytes (RFC 6455,
+/// section 5.2).
 #[inline]
 pub fn write_header(out: &mut Vec<u8>, opcode: OpCode, rsv1: bool, len: usize) {
-    let (header, length) = header(opcode, rsv1, len);
-    out.extend_from_slice(&header[..length]);
+    let first = 0x80 | u8::from(rsv1) << 6 | u8::from(opcode);
+    // Arrays of a known length are stored, not copied by a call.
+    match len {
+        0..=125 => out.extend_from_slice(&[first, len as u8]),
+        126..=0xffff => {
+            let [high, low] = (len as u16).to_be_bytes();
+            out.extend_from_slice(&[first, 126, high, low]);
+        }
+        _ => {
+            let [a, b, c, d, e, f, g, h] = (len as u64).to_be_bytes();
+            out.extend_from_slice(&[first, 127, a, b, c, d, e, f, g, h]);
+        }
+    }
 }
 
 /// Appends a frame: header and payload.
@@ -105,28 +117,13 @@ pub fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
     out.extend_from_slice(reason.as_bytes());
 }
 
-/// The header's bytes and how many of them count (RFC 6455, section 5.2).
-#[inline]
-fn header(opcode: OpCode, rsv1: bool, len: usize) -> ([u8; HEADER_BYTES_MAX], usize) {
-    let mut header = [0; HEADER_BYTES_MAX];
-    header[0] = 0x80 | u8::from(rsv1) << 6 | u8::from(opcode);
-    let length = match len {
-        0..=125 => {
-            header[1] = len as u8;
-            2
-        }
-        126..=0xffff => {
-            header[1] = 126;
-            header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            4
-        }
-        _ => {
-            header[1] = 127;
-            header[2..].copy_from_slice(&(len as u64).to_be_bytes());
-            HEADER_BYTES_MAX
-        }
-    };
-    (header, length)
+/// The length of the header for a payload of `len` bytes.
+fn header_bytes(len: usize) -> usize {
+    match len {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => HEADER_BYTES_MAX,
+    }
 }
 
 /// As much of a close reason as fits.

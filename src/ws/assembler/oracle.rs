@@ -198,7 +198,7 @@ fn bytes(frames: &[Sent]) -> Vec<u8> {
 
 /// Cuts `bytes` at places given as parts of 65 536.
 fn cut<'a>(bytes: &'a [u8], places: &[u16]) -> Vec<&'a [u8]> {
-    let mut ends: Vec<usize> = places.iter().map(|&place| bytes.len() * usize::from(place) >> 16).collect();
+    let mut ends: Vec<usize> = places.iter().map(|&place| (bytes.len() * usize::from(place)) >> 16).collect();
     ends.sort_unstable();
     ends.push(bytes.len());
     let mut start = 0;

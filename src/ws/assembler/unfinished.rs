@@ -170,14 +170,19 @@ impl Unfinished {
         Ok(message)
     }
 
-    /// Makes room for `fresh` bytes. The buffer doubles, so that many small
-    /// pieces take linear time, and grows by what has arrived rather than by what
-    /// a header promises; but not beyond `rest`, what the message still lacks
-    /// where that is known.
+    /// Makes room for `fresh` bytes. The buffer grows by a multiple of what has
+    /// arrived, never by what a header promises: many small pieces take linear
+    /// time, and memory stays within four times what was sent. It does not
+    /// outgrow the message where the `rest` it lacks is known, which is why it
+    /// may then grow in larger steps.
     fn reserve(&mut self, fresh: usize, rest: Option<usize>) {
-        if self.payload.capacity() - self.payload.len() < fresh {
-            let doubled = self.payload.len().max(fresh);
-            self.payload.reserve_exact(doubled.min(rest.unwrap_or(usize::MAX)));
+        let len = self.payload.len();
+        if self.payload.capacity() - len < fresh {
+            let step = match rest {
+                Some(rest) => (len.max(fresh) * 3).min(rest),
+                None => len.max(fresh),
+            };
+            self.payload.reserve_exact(step);
         }
     }
 }
