@@ -49,7 +49,7 @@ pub struct Config {
     pub reactors: usize,
     /// Whether every reactor takes a descriptor table of its own.
     pub private_fd_tables: bool,
-    /// Name of this node among the others; `None`: see [`crate::identity::Identity::node_id`].
+    /// Name of this node among the others; `None`: `ip:port`.
     pub node_id: Option<String>,
     /// Name of the service, the first half of the display name.
     pub service_name: String,

@@ -125,16 +125,6 @@ impl Identity {
             hostname,
         }
     }
-
-    /// The node's id: as configured, else the pod's name (a StatefulSet keeps
-    /// it), else host name and instance, since one host may run several nodes.
-    pub fn node_id(&self, configured: Option<&str>) -> String {
-        match (configured, &self.pod_name) {
-            (Some(id), _) => id.to_owned(),
-            (None, Some(pod)) => pod.clone(),
-            (None, None) => format!("{}-{}", self.hostname, self.instance_id),
-        }
-    }
 }
 
 fn environment(probe: &Probe) -> Environment {
@@ -230,4 +220,130 @@ fn routed(from: &str, to: &str) -> Option<IpAddr> {
 fn random() -> u32 {
     let hash = RandomState::new().hash_one(std::process::id());
     (hash ^ (hash >> 32)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn probe() -> Probe {
+        Probe {
+            hostname: Some("host".to_owned()),
+            address: Some(IpAddr::from([10, 0, 0, 7])),
+            pod_name: None,
+            pod_namespace: None,
+            node_name: None,
+            kubernetes_service: false,
+            service_account: false,
+            service_account_namespace: None,
+            container_file: false,
+            container_variable: false,
+            cgroup: "0::/user.slice/user-1000.slice/session-1.scope\n".to_owned(),
+            mountinfo: "22 1 0:20 / / rw - ext4 /dev/sda rw\n".to_owned(),
+            random: 0xabc,
+            started_at: UNIX_EPOCH + Duration::from_millis(1500),
+        }
+    }
+
+    fn detect(change: impl FnOnce(&mut Probe)) -> Identity {
+        let mut probe = probe();
+        change(&mut probe);
+        Identity::detect(&probe, "throng", &BTreeMap::new())
+    }
+
+    #[test]
+    fn environments() {
+        let check = |expected: Environment, change: fn(&mut Probe)| {
+            assert_eq!(detect(change).environment, expected);
+        };
+        check(Environment::Local, |_| ());
+        // A machine that runs containers is none, whatever it has mounted.
+        check(Environment::Local, |p| {
+            p.mountinfo = "40 22 0:50 / /var/lib/docker/containers/ab/mounts/shm rw - tmpfs shm rw\n\
+                           41 22 0:51 / /var/lib/docker/overlay2/cd/merged rw - overlay overlay rw\n"
+                .to_owned();
+        });
+        check(Environment::Local, |p| p.pod_name = Some("named-by-hand".to_owned()));
+        check(Environment::Docker, |p| p.container_file = true);
+        check(Environment::Docker, |p| p.container_variable = true);
+        check(Environment::Docker, |p| p.cgroup = "12:cpu:/docker/0123abcd\n".to_owned());
+        check(Environment::Docker, |p| p.cgroup = "0::/system.slice/docker-0123abcd.scope\n".to_owned());
+        check(Environment::Docker, |p| p.cgroup = "0::/machine.slice/libpod-0123.scope\n".to_owned());
+        check(Environment::Docker, |p| {
+            p.mountinfo = "22 1 0:20 / / rw - overlay overlay rw\n\
+                           60 22 8:1 /var/lib/docker/containers/ab/hostname /etc/hostname rw - ext4 /dev/sda rw\n"
+                .to_owned();
+        });
+        check(Environment::Docker, |p| {
+            p.mountinfo = "60 22 0:24 /containers/storage/overlay-containers/ab/userdata/hosts /etc/hosts rw - tmpfs t rw\n"
+                .to_owned();
+        });
+        check(Environment::Kubernetes, |p| p.kubernetes_service = true);
+        check(Environment::Kubernetes, |p| p.service_account = true);
+        check(Environment::Kubernetes, |p| (p.service_account, p.container_file) = (true, true));
+        check(Environment::Local, |p| (p.cgroup, p.mountinfo) = (String::new(), "short\n\n".to_owned()));
+    }
+
+    #[test]
+    fn a_machine() {
+        let identity = detect(|_| ());
+        assert_eq!(identity.display_name, "throng-host");
+        assert_eq!((&*identity.instance_id, &*identity.started_at), ("00000abc", "1970-01-01T00:00:01.500Z"));
+        assert_eq!((identity.pod_name.as_ref(), identity.namespace.as_ref()), (None, None));
+    }
+
+    #[test]
+    fn a_pod() {
+        let identity = detect(|p| {
+            p.kubernetes_service = true;
+            p.pod_name = Some("throng-0".to_owned());
+            p.pod_namespace = Some("chat".to_owned());
+            p.service_account_namespace = Some("other".to_owned());
+            p.node_name = Some("worker-1".to_owned());
+        });
+        assert_eq!(identity.display_name, "throng-throng-0");
+        assert_eq!(identity.namespace.as_deref(), Some("chat"));
+        assert_eq!(identity.node_name.as_deref(), Some("worker-1"));
+
+        let identity = detect(|p| {
+            p.service_account = true;
+            p.service_account_namespace = Some("other".to_owned());
+        });
+        assert_eq!(
+            (identity.pod_name.as_deref(), identity.namespace.as_deref()),
+            (Some("host"), Some("other"))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_found_has_a_stand_in() {
+        let identity = detect(|p| (p.hostname, p.address) = (None, None));
+        assert_eq!(
+            (&*identity.hostname, identity.container_ip),
+            ("localhost", IpAddr::V4(Ipv4Addr::LOCALHOST))
+        );
+        assert_eq!(identity.display_name, "throng-localhost");
+    }
+
+    #[test]
+    fn as_json() {
+        let mut identity = detect(|_| ());
+        identity.labels = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
+        let json = serde_json::to_string(&identity).expect("serialises").replace(identity.version, "V");
+        assert_eq!(
+            json,
+            r#"{"instance_id":"00000abc","hostname":"host","container_ip":"10.0.0.7","pod_name":null,"node_name":null,"namespace":null,"service_name":"throng","environment":"local","display_name":"throng-host","version":"V","started_at":"1970-01-01T00:00:01.500Z","labels":{"region":"eu"}}"#
+        );
+    }
+
+    #[test]
+    fn this_machine() {
+        let probe = Probe::of_this_machine();
+        assert!(probe.hostname.is_some());
+        assert!(probe.address.is_none_or(|address| !address.is_unspecified()));
+        let ids: std::collections::BTreeSet<u32> = (0..16).map(|_| random()).collect();
+        assert!(ids.len() > 8, "{ids:?}");
+    }
 }

@@ -41,7 +41,8 @@ pub fn listen(address: IpAddr, port: u16, count: usize) -> io::Result<(Vec<TcpLi
 }
 
 fn socket(address: IpAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(SocketAddr::new(address, 0)), Type::STREAM, Some(Protocol::TCP))?;
+    let socket =
+        Socket::new(Domain::for_address(SocketAddr::new(address, 0)), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }

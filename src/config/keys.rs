@@ -38,11 +38,15 @@ impl Key {
         format!("THRONG_{}", self.name.to_ascii_uppercase())
     }
 
-    /// The default as people read it.
+    /// The default as people read it, without TOML's quotes and brackets.
     pub fn default_text(&self) -> String {
-        match self.default {
-            Some(text) => text.to_owned(),
-            None => self.write(&Config::default()).unwrap_or_else(|| "not set".to_owned()),
+        if let Some(text) = self.default {
+            return text.to_owned();
+        }
+        match self.write(&Config::default()).as_deref() {
+            None => "not set".to_owned(),
+            Some("[]" | "{}") => "none".to_owned(),
+            Some(text) => text.trim_matches('"').to_owned(),
         }
     }
 
@@ -203,8 +207,8 @@ pub static KEYS: &[Key] = &[
     ),
     key!(
         IDENTITY, node_id, OPTIONAL_TEXT, RESTART, "node-id",
-        "Name of this node among the others: letters, digits and - _ . : up to 253. Unless set it is the pod's name, \
-         or else the host name and the instance id.",
+        "Name of this node among the others: letters, digits and - _ . : up to 253. Unless set it is ip:port \
+         as others reach it.",
         plain_variable: Some("NODE_ID")
     ),
     key!(
@@ -296,7 +300,7 @@ pub static KEYS: &[Key] = &[
         SWITCH,
         LIVE,
         "require-user-id",
-        "Refuse WebSocket connections that name no user_id instead of giving them an anonymous one."
+        "Close WebSocket connections that name no user_id with 4001 instead of giving them an anonymous one."
     ),
     key!(
         POLICY,

@@ -61,8 +61,9 @@ pub struct Flags {
     pub values: Vec<(&'static Key, Vec<String>)>,
 }
 
-/// Reads all layers, at the start and again at every reload.
-#[derive(Clone, Debug)]
+/// Reads all layers, at the start and again at every reload. It holds the
+/// environment, which may have the token in it, and so has no `Debug`.
+#[derive(Clone)]
 pub struct Loader {
     flags: Flags,
     environment: Vec<(OsString, OsString)>,

@@ -5,8 +5,8 @@
 //! has reported. Who waits decides how long.
 
 use crate::delivery::{
-    BroadcastResult, ConnectionLocation, ConnectionOutcome, KickResult, KickStatus, NodeOutcome, Outcome, SendResult,
-    Status, UserConnections,
+    BroadcastResult, ConnectionLocation, ConnectionOutcome, KickResult, KickStatus, NodeOutcome, Outcome,
+    SendResult, Status, UserConnections,
 };
 use crate::ids::ConnId;
 
@@ -50,7 +50,8 @@ impl Gather {
 
     /// Whether every connection of the user has reported.
     pub fn is_complete(&self) -> bool {
-        self.overloaded > 0 || self.located.as_ref().is_some_and(|located| self.outcomes.len() >= located.len())
+        self.overloaded > 0
+            || self.located.as_ref().is_some_and(|located| self.outcomes.len() >= located.len())
     }
 
     /// Whether so many reactors have answered a broadcast.
@@ -166,10 +167,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_did_not_report_is_said_to_have_timed_out() {
-        let gather = gathered(&[
-            Report::Located(vec![conn(1), conn(2)]),
-            Report::Outcome(conn(2), Outcome::Closed),
-        ]);
+        let gather =
+            gathered(&[Report::Located(vec![conn(1), conn(2)]), Report::Outcome(conn(2), Outcome::Closed)]);
         let result = gather.kick_result("u", "node-1");
         assert_eq!(result.status, KickStatus::Kicked);
         let statuses: Vec<_> = result.connections.iter().map(|one| one.status).collect();

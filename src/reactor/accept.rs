@@ -67,7 +67,9 @@ impl Reactor {
             Err(error) => {
                 self.count(Counter::AcceptErrors, 1);
                 match error.raw_os_error() {
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Accepted::NoDescriptors,
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        Accepted::NoDescriptors
+                    }
                     // The peer has gone already (accept(2) lists more of the kind).
                     _ => Accepted::Failed,
                 }
@@ -84,7 +86,8 @@ impl Reactor {
         }
         let slot = self.table.insert(Connection::accepted(stream, self.now, any_path));
         let Some(row) = self.table.get(slot) else { return };
-        let registered = self.poll.registry().register(&mut row.stream, Token(slot as usize), Interest::READABLE);
+        let registered =
+            self.poll.registry().register(&mut row.stream, Token(slot as usize), Interest::READABLE);
         if let Err(error) = registered {
             log::warn!("a connection could not be watched: {error}");
             self.table.bury(slot);
@@ -115,10 +118,8 @@ impl Reactor {
 /// Best effort: the answer fits a fresh socket's buffer.
 fn refuse(stream: &mut TcpStream) {
     let mut answer = Vec::new();
-    Response::error(503, "the node has as many connections as it can hold").with("Retry-After", "5").write_to(
-        &mut answer,
-        false,
-        false,
-    );
+    Response::error(503, "the node has as many connections as it can hold")
+        .with("Retry-After", "5")
+        .write_to(&mut answer, false, false);
     let _ = stream.write(&answer);
 }

@@ -10,8 +10,8 @@ use super::connection::{Flag, Phase};
 use super::message::{Action, Kick, ReplyTo};
 use crate::admin::api::Question;
 use crate::clock::Tick;
-use crate::hub::gather::{Gather, Report};
 use crate::http::Response;
+use crate::hub::gather::{Gather, Report};
 use crate::ids::ConnId;
 use crate::limits::ANSWER_TIMEOUT;
 use crate::ws::close::CloseReason;
@@ -48,11 +48,14 @@ impl Reactor {
             Question::User { user_id } => (Some(user_id.clone()), Action::Locate),
             Question::Send { user_id, message } => (Some(user_id.clone()), deliver(message)),
             Question::Broadcast { message } => (None, deliver(message)),
-            Question::Kick { user_id, reason, notify, message } => {
-                (Some(user_id.clone()), Action::Kick(Arc::new(Kick::new(reason, *notify, message.as_deref()))))
-            }
+            Question::Kick { user_id, reason, notify, message } => (
+                Some(user_id.clone()),
+                Action::Kick(Arc::new(Kick::new(reason, *notify, message.as_deref()))),
+            ),
         };
-        self.asks.waiting.insert(ticket, Ask { connection, asked, gather: Gather::default(), since: self.now });
+        self.asks
+            .waiting
+            .insert(ticket, Ask { connection, asked, gather: Gather::default(), since: self.now });
         let reply = ReplyTo::Request { reactor: self.me, ticket };
         match (user, action) {
             (Some(user), action) => self.route(&user, action, reply),

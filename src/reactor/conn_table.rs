@@ -22,7 +22,13 @@ pub struct ConnTable<S> {
 impl<S> ConnTable<S> {
     /// A table with room for `rows` before it has to grow.
     pub fn with_capacity(reactor: ReactorId, rows: usize) -> Self {
-        ConnTable { reactor, rows: Slab::with_capacity(rows), high_water: 0, next_generation: 1, dead: Vec::new() }
+        ConnTable {
+            reactor,
+            rows: Slab::with_capacity(rows),
+            high_water: 0,
+            next_generation: 1,
+            dead: Vec::new(),
+        }
     }
 
     /// Rows in use, the dead of this turn included.

@@ -181,7 +181,9 @@ impl Reactor {
                 frame::write_header(out, OpCode::Data(opcode), true, deflated.len());
                 out.extend_from_slice(deflated);
             }),
-            None => self.outgoing.push(row, slot, |out| frame::write_frame(out, OpCode::Data(opcode), payload)),
+            None => {
+                self.outgoing.push(row, slot, |out| frame::write_frame(out, OpCode::Data(opcode), payload))
+            }
         }
         self.count(Counter::MessagesSent, 1);
     }

@@ -54,7 +54,9 @@ impl<M> Mailbox<M> {
     pub fn post(&self, message: M) -> Result<(), Full<M>> {
         match self.sender.try_send(message) {
             Ok(()) => {}
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => return Err(Full(message)),
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                return Err(Full(message));
+            }
         }
         if !self.wake_pending.swap(true, Ordering::AcqRel) {
             self.waker.wake();

@@ -9,8 +9,8 @@
 //! nothing that happened before an event is learnt after it; accept and read;
 //! sweep for deadlines; write; free the slots of the dead.
 
-pub mod connection;
 pub mod conn_table;
+pub mod connection;
 pub mod mailbox;
 pub mod message;
 pub mod outbound;
@@ -176,10 +176,17 @@ impl Reactor {
     ///
     /// # Errors
     /// When the spare descriptor cannot be opened.
-    pub fn new(parts: Parts, shared: Arc<Shared>, config: Arc<Config>, news: Sender<News>) -> io::Result<Self> {
+    pub fn new(
+        parts: Parts,
+        shared: Arc<Shared>,
+        config: Arc<Config>,
+        news: Sender<News>,
+    ) -> io::Result<Self> {
         let rows = config.max_connections.div_ceil(config.reactors).min(1 << 20);
-        let reader =
-            Reader { buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(), inflater: Inflater::new() };
+        let reader = Reader {
+            buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
+            inflater: Inflater::new(),
+        };
         Ok(Reactor {
             me: parts.me,
             hub: Hub::new(parts.me, shared.homes.clone()),

@@ -103,7 +103,8 @@ impl Reactor {
         match self.ask_api(slot, &head, body) {
             Answer::Now(response) => self.answered(slot, &head, length, &response),
             Answer::Ask(question) => {
-                let asked = Asked { question, keep_alive: self.keeps(&head), head_only: head.method == "HEAD" };
+                let asked =
+                    Asked { question, keep_alive: self.keeps(&head), head_only: head.method == "HEAD" };
                 match self.ask(slot, asked) {
                     Some(response) => self.answered(slot, &head, length, &response),
                     None => Served::Awaiting(length),
@@ -123,7 +124,8 @@ impl Reactor {
         let Some(peer) = peer else {
             return Answer::Now(Response::error(400, "the connection is gone"));
         };
-        let caller = Caller { peer: peer.ip().to_canonical(), forwarded: forwarded::has_forwarding_header(head) };
+        let caller =
+            Caller { peer: peer.ip().to_canonical(), forwarded: forwarded::has_forwarding_header(head) };
         let timestamp = self.timestamp().to_owned();
         let phase = self.shared.phase();
         let snapshot = Snapshot {
@@ -177,8 +179,12 @@ impl Reactor {
 /// Whether bytes of which the first `before` were no whole request may be one
 /// now. A head that trickles in is parsed when its end comes, not at each byte.
 fn may_be_whole(bytes: &[u8], before: usize) -> bool {
-    let head_ends = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|end| end == b"\n\r\n");
-    bytes.len() >= HTTP_HEAD_BYTES || head_ends(&bytes[before.saturating_sub(3)..]) || head_ends(&bytes[..before])
+    let head_ends = |bytes: &[u8]| {
+        bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|end| end == b"\n\r\n")
+    };
+    bytes.len() >= HTTP_HEAD_BYTES
+        || head_ends(&bytes[before.saturating_sub(3)..])
+        || head_ends(&bytes[..before])
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ impl Reactor {
     pub(super) fn simulate(&mut self, slot: u32) {
         let mean = Tick::count(self.config.simulate_interval).max(1);
         let due = fastrand::u32(0..mean) < self.sweep.pass_ticks();
-        let hub = self.table.get(slot).is_some_and(|row| row.phase == Phase::Open && row.endpoint == Endpoint::Hub);
+        let hub =
+            self.table.get(slot).is_some_and(|row| row.phase == Phase::Open && row.endpoint == Endpoint::Hub);
         if due && hub && self.closing.is_none() {
             self.send_business(slot);
         }

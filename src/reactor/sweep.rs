@@ -69,10 +69,16 @@ pub fn judge<S>(row: &Connection<S>, now: Tick, deadlines: &Deadlines) -> Verdic
     match row.phase {
         Phase::Open if deadlines.heartbeat_interval == 0 => Verdict::Leave,
         Phase::Open if span >= deadlines.heartbeat_timeout => Verdict::Close(CloseReason::HeartbeatTimeout),
-        Phase::Open if span >= deadlines.heartbeat_interval.saturating_mul(u32::from(row.pings) + 1) => Verdict::Ping,
+        Phase::Open if span >= deadlines.heartbeat_interval.saturating_mul(u32::from(row.pings) + 1) => {
+            Verdict::Ping
+        }
         Phase::Http if row.is(Flag::Awaiting) => Verdict::Leave,
         Phase::Http if row.is(Flag::KeptAlive) && row.input.is_none() => {
-            if span >= deadlines.http_idle { Verdict::End(CloseReason::HttpIdle) } else { Verdict::Leave }
+            if span >= deadlines.http_idle {
+                Verdict::End(CloseReason::HttpIdle)
+            } else {
+                Verdict::Leave
+            }
         }
         Phase::Http if span >= deadlines.handshake => Verdict::End(CloseReason::HandshakeTimeout),
         // A drain waits for its own deadline.

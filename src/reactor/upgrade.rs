@@ -29,7 +29,8 @@ impl Reactor {
     /// Turns the connection into a WebSocket, or says why not.
     pub(super) fn upgrade(&mut self, slot: u32, head: &Head<'_>) -> Result<(), Response> {
         let upgraded = self.try_upgrade(slot, head);
-        let counter = if upgraded.is_ok() { Counter::HandshakesCompleted } else { Counter::HandshakesRefused };
+        let counter =
+            if upgraded.is_ok() { Counter::HandshakesCompleted } else { Counter::HandshakesRefused };
         self.count(counter, 1);
         upgraded
     }
@@ -58,7 +59,10 @@ impl Reactor {
         self.admit_address(client)?;
         if !self.shared.admit(self.config.max_connections) {
             self.count(Counter::CapacityRefused, 1);
-            return Err(unavailable("the node has as many connections as it may hold", Duration::from_secs(5)));
+            return Err(unavailable(
+                "the node has as many connections as it may hold",
+                Duration::from_secs(5),
+            ));
         }
         let endpoint = if head.path == "/echo" { Endpoint::Echo } else { Endpoint::Hub };
         let whose = if endpoint == Endpoint::Echo { Whose::Anonymous } else { self.whose(head) };
@@ -74,7 +78,8 @@ impl Reactor {
         let now_ms = self.shared.started.elapsed().as_millis() as u64;
         self.shared.limiter.admit(client, rate.connections, rate.window, now_ms).map_err(|seconds| {
             self.count(Counter::AddressRefused, 1);
-            Response::error(429, "too many connections from this address").with("Retry-After", seconds.to_string())
+            Response::error(429, "too many connections from this address")
+                .with("Retry-After", seconds.to_string())
         })
     }
 
@@ -91,7 +96,13 @@ impl Reactor {
 
     /// Answers 101 and makes the row a WebSocket's. A user's home is told
     /// before a byte of the answer is written: who has been welcomed can be reached.
-    fn open(&mut self, slot: u32, endpoint: Endpoint, whose: &Whose, upgrade: &Upgrade) -> Result<(), Response> {
+    fn open(
+        &mut self,
+        slot: u32,
+        endpoint: Endpoint,
+        whose: &Whose,
+        upgrade: &Upgrade,
+    ) -> Result<(), Response> {
         let now = self.now;
         let id = self.table.id(slot);
         if let (Whose::User(user), Some(connection)) = (whose, id)
@@ -160,10 +171,12 @@ fn unavailable(why: &str, retry_after: Duration) -> Response {
 fn refusal(refusal: Refusal) -> Response {
     match refusal {
         Refusal::BadRequest(why) => Response::error(400, why),
-        Refusal::MethodNotAllowed => Response::error(405, "a WebSocket is opened by GET").with("Allow", "GET"),
-        Refusal::UpgradeRequired => {
-            Response::error(426, "this endpoint speaks WebSocket, version 13").with("Sec-WebSocket-Version", "13").with("Upgrade", "websocket")
+        Refusal::MethodNotAllowed => {
+            Response::error(405, "a WebSocket is opened by GET").with("Allow", "GET")
         }
+        Refusal::UpgradeRequired => Response::error(426, "this endpoint speaks WebSocket, version 13")
+            .with("Sec-WebSocket-Version", "13")
+            .with("Upgrade", "websocket"),
         Refusal::ForbiddenOrigin => Response::error(403, "this origin may not connect"),
     }
 }

@@ -118,7 +118,9 @@ impl Reactor {
     fn take_message(&mut self, slot: u32, text: &str) {
         match protocol::parse(text) {
             Ok(ClientMessage::Ping) => self.answer_with(slot, |out, at| protocol::write_pong(out, at, text)),
-            Ok(ClientMessage::Unknown) => self.answer_with(slot, |out, at| protocol::write_echo(out, at, text)),
+            Ok(ClientMessage::Unknown) => {
+                self.answer_with(slot, |out, at| protocol::write_echo(out, at, text))
+            }
             Ok(ClientMessage::Malformed(why)) => self.complain(slot, why),
             Err(protocol::InvalidJson) => self.complain(slot, "Invalid JSON"),
             Ok(ClientMessage::SendMessage { target_user, content }) => {

@@ -42,7 +42,10 @@ impl fmt::Display for StartError {
         match self {
             StartError::Config(error) => error.fmt(f),
             StartError::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "cannot listen on {address}: the port is in use; choose another or 0 for a free one")
+                write!(
+                    f,
+                    "cannot listen on {address}: the port is in use; choose another or 0 for a free one"
+                )
             }
             StartError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             StartError::System(what, error) => write!(f, "cannot {what}: {error}"),
@@ -94,7 +97,8 @@ fn listen(
     port: u16,
     count: usize,
 ) -> Result<(Vec<mio::net::TcpListener>, SocketAddr), StartError> {
-    net::listen(address, port, count).map_err(|error| StartError::Listen(SocketAddr::new(address, port), error))
+    net::listen(address, port, count)
+        .map_err(|error| StartError::Listen(SocketAddr::new(address, port), error))
 }
 
 fn shared(
@@ -192,7 +196,8 @@ fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, confi
         identity.environment,
         shared.node_id,
     );
-    let any_path = ws.map_or_else(String::new, |address| format!(", WebSocket on any path at ws://{address}"));
+    let any_path =
+        ws.map_or_else(String::new, |address| format!(", WebSocket on any path at ws://{address}"));
     log::info!(
         "listening on http://{} (WebSocket at /ws and /echo){any_path}; {} reactors, at most {} connections",
         shared.address,

@@ -180,7 +180,9 @@ impl Supervisor {
         counters.set(Gauge::DrainMilliseconds, took.as_millis() as u64);
         let seconds = took.as_secs_f32();
         let extra = if business > 0 { format!(", {business} last messages sent") } else { String::new() };
-        log::info!("drained in {seconds:.1} s: {told} clients told, {closed} closed, {forced} cut off{extra}");
+        log::info!(
+            "drained in {seconds:.1} s: {told} clients told, {closed} closed, {forced} cut off{extra}"
+        );
         Ending::Drained { forced }
     }
 

@@ -250,12 +250,15 @@ fn a_malformed_body_is_told_which_field_is_at_fault() {
 #[test]
 fn bodies_are_json_or_do_not_say() {
     let with = |headers| Request { headers, body: br#"{"message":1}"#, ..request("POST /api/broadcast") };
-    for headers in
-        ["", "Content-Type: application/json\r\n", "Content-Type: Application/JSON; charset=utf-8\r\n"]
-    {
+    for headers in [
+        "",
+        "Content-Type: application/json\r\n",
+        "Content-Type: Application/JSON; charset=utf-8\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+    ] {
         assert!(matches!(with(headers).answer(), Answer::Ask(_)), "{headers}");
     }
-    for headers in ["Content-Type: text/plain\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"] {
+    for headers in ["Content-Type: text/plain\r\n", "Content-Type: multipart/form-data; boundary=x\r\n"] {
         with(headers).check_refused(415, "application/json");
     }
 }
