@@ -72,8 +72,10 @@ class Server:
                 for line in text.splitlines():
                     if re.search(ready, line):
                         return line
+        status = self.wait(1)
         self.kill()
-        raise ToolError(f"{self.name} did not become ready: {text.strip()} {self.log_tail()}")
+        ended = "did not become ready" if status is None else f"ended with status {status} instead of becoming ready"
+        raise ToolError(" ".join(f"{self.name} {ended}. {text.strip()} {self.log_tail()}".split()))
 
     def log_tail(self):
         """The end of what it wrote to stderr."""
