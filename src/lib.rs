@@ -14,6 +14,7 @@ pub mod ids;
 pub mod limiter;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod protocol;

@@ -20,6 +20,10 @@ pub const EXIT_FAILED: u8 = 1;
 /// Exit status after a second signal: 128 and SIGTERM, as a shell reports a kill.
 pub const EXIT_AT_ONCE: u8 = 128 + 15;
 
+/// A repeated signal sooner than this after the first is the same request:
+/// wrappers such as timeout(1) signal a process and its group, the process in it.
+const SAME_REQUEST: Duration = Duration::from_millis(250);
+
 /// How often the figures shown by the service manager, and counters kept elsewhere, are brought up to date.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -34,7 +38,7 @@ pub fn run(config: Config, loader: &Loader, logging: &Logging) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     announce(&server);
-    Process { server: &server, loader, logging, turns: Vec::new(), shown: None }.live(&signals_in)
+    Process { server: &server, loader, logging, turns: Vec::new(), shown: None, asked: None }.live(&signals_in)
 }
 
 fn refuse(error: &StartError) -> ExitCode {
@@ -70,6 +74,8 @@ struct Process<'a> {
     turns: Vec<u64>,
     /// The status last shown.
     shown: Option<(Phase, usize)>,
+    /// When the drain was asked for.
+    asked: Option<Instant>,
 }
 
 impl Process<'_> {
@@ -80,7 +86,7 @@ impl Process<'_> {
         loop {
             select! {
                 recv(signals) -> signal => match signal {
-                    Ok(Signal::Drain { count: 1 }) => self.server.drain(),
+                    Ok(Signal::Drain { .. }) if self.is_first_request() => self.server.drain(),
                     Ok(Signal::Drain { .. }) => {
                         log::warn!("a second signal: ending at once");
                         return ExitCode::from(EXIT_AT_ONCE);
@@ -103,6 +109,11 @@ impl Process<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a signal to drain is no repetition.
+    fn is_first_request(&mut self) -> bool {
+        self.asked.get_or_insert_with(Instant::now).elapsed() < SAME_REQUEST
     }
 
     /// Feeds the watchdog only if every reactor is alive: one that hangs is reason enough to be restarted.

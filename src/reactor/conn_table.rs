@@ -98,12 +98,15 @@ impl<S> ConnTable<S> {
         }
     }
 
-    /// Gives memory back when far fewer rows are in use than there is room for.
-    pub fn shrink(&mut self) {
-        if self.dead.is_empty() && self.rows.len() < self.high_water as usize / 8 {
+    /// Gives memory back when far fewer rows are in use than there is room
+    /// for; whether it did.
+    pub fn shrink(&mut self) -> bool {
+        let crowd_left = self.dead.is_empty() && self.rows.len() < self.high_water as usize / 8;
+        if crowd_left {
             self.rows.shrink_to_fit();
             self.high_water = self.rows.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1);
         }
+        crowd_left
     }
 }
 
@@ -153,7 +156,8 @@ mod tests {
             table.bury(*slot);
         }
         table.reap();
-        table.shrink();
+        assert!(table.shrink());
+        assert!(!table.shrink(), "there is no more to give back");
         assert_eq!((table.high_water(), table.len()), (1, 1));
         assert!(table.get(slots[0]).is_some());
     }

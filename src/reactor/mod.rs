@@ -165,6 +165,8 @@ pub struct Reactor {
     asks: Asks,
     batches: Batches,
     sweep: Sweep,
+    /// The table was shrunk in the last pass; what hung off its rows can be given back as well.
+    crowd_left: bool,
     closing: Option<Closing>,
     spare: Spare,
     now: Tick,
@@ -211,6 +213,7 @@ impl Reactor {
             read_again: Vec::new(),
             asks: Asks::default(),
             batches: Batches::default(),
+            crowd_left: false,
             closing: None,
             spare: Spare::open()?,
             now: Tick::default(),

@@ -152,7 +152,11 @@ impl Reactor {
     pub(super) fn sweep_slice(&mut self) {
         let Some(slots) = self.sweep.next(self.now, self.table.high_water()) else { return };
         if slots.start == 0 {
-            self.table.shrink();
+            if self.table.shrink() {
+                self.crowd_left = true;
+            } else if std::mem::take(&mut self.crowd_left) {
+                crate::memory::give_back();
+            }
             // After a shortage of descriptors nobody says that there are some again.
             self.doors.iter_mut().for_each(|door| door.waiting = true);
         }
