@@ -38,7 +38,8 @@ pub fn run(config: Config, loader: &Loader, logging: &Logging) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     announce(&server);
-    Process { server: &server, loader, logging, turns: Vec::new(), shown: None, asked: None }.live(&signals_in)
+    Process { server: &server, loader, logging, turns: Vec::new(), shown: None, asked: None }
+        .live(&signals_in)
 }
 
 fn refuse(error: &StartError) -> ExitCode {

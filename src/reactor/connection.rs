@@ -57,6 +57,8 @@ pub struct Input {
     /// An unfinished request, or bytes behind one that waits for its answer,
     /// or frames left for later because the peer does not read our replies.
     pub bytes: Vec<u8>,
+    /// Bytes the unfinished request will have, once its head says so; else 0.
+    pub wanted: usize,
     /// An unfinished WebSocket frame or message.
     pub unfinished: Option<Box<Unfinished>>,
 }

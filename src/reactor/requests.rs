@@ -1,7 +1,7 @@
 //! HTTP on a connection: from bytes to answers, in order, kept alive.
 
 use super::asks::Asked;
-use super::connection::{Flag, Phase};
+use super::connection::{Flag, Input, Phase};
 use super::{Reactor, Reader};
 use crate::admin::api::{self, Answer, Caller, Snapshot};
 use crate::drain;
@@ -15,8 +15,8 @@ use crate::ws::handshake;
 
 /// What became of the bytes at hand.
 enum Served {
-    /// They are no whole request yet.
-    NeedMore,
+    /// They are no whole request yet; it has so many bytes, if that is known.
+    NeedMore(usize),
     /// One request of so many bytes was answered.
     Answered(usize),
     /// One request of so many bytes waits for other reactors.
@@ -27,59 +27,98 @@ enum Served {
     Over,
 }
 
+/// How far a connection's requests were served.
+struct Progress {
+    /// Bytes that are done with.
+    consumed: usize,
+    /// Bytes the next request has, if that is known.
+    wanted: usize,
+}
+
 impl Reactor {
     /// Takes `count` bytes from the reader of a connection that speaks HTTP.
     pub(super) fn take_request(&mut self, slot: u32, reader: &mut Reader, count: usize) {
+        let now = self.now;
         let Some(row) = self.table.get(slot) else { return };
         let fresh = &mut reader.buffer[..count];
-        let Some(mut input) = row.input.take() else {
-            return self.serve(slot, fresh, &mut reader.inflater);
-        };
-        let before = input.bytes.len();
-        input.bytes.extend_from_slice(fresh);
-        if may_be_whole(&input.bytes, before) {
-            self.serve(slot, &mut input.bytes, &mut reader.inflater);
-        } else {
-            row.input = Some(input);
+        match row.input.take() {
+            None => {
+                // The time for a request runs from its first byte.
+                if row.is(Flag::KeptAlive) {
+                    row.mark = now;
+                }
+                let progress = self.serve(slot, fresh, &mut reader.inflater);
+                let rest = &fresh[progress.consumed..];
+                if !rest.is_empty() {
+                    self.keep_request(
+                        slot,
+                        Box::new(Input { bytes: rest.to_vec(), ..Input::default() }),
+                        progress,
+                    );
+                }
+            }
+            Some(mut input) => {
+                let before = input.bytes.len();
+                input.bytes.extend_from_slice(fresh);
+                if may_be_whole(&input, before) {
+                    self.serve_kept(slot, input, &mut reader.inflater);
+                } else {
+                    row.input = Some(input);
+                }
+            }
         }
     }
 
     /// Goes on with bytes that were kept back.
     pub(super) fn resume_requests(&mut self, slot: u32, reader: &mut Reader) {
         let Some(row) = self.table.get(slot) else { return };
-        if let Some(mut input) = row.input.take() {
-            self.serve(slot, &mut input.bytes, &mut reader.inflater);
+        if let Some(input) = row.input.take() {
+            self.serve_kept(slot, input, &mut reader.inflater);
         }
     }
 
-    fn serve(&mut self, slot: u32, bytes: &mut [u8], inflater: &mut Inflater) {
+    fn serve_kept(&mut self, slot: u32, mut input: Box<Input>, inflater: &mut Inflater) {
+        let progress = self.serve(slot, &mut input.bytes, inflater);
+        input.bytes.drain(..progress.consumed);
+        if !input.bytes.is_empty() {
+            self.keep_request(slot, input, progress);
+        }
+    }
+
+    fn keep_request(&mut self, slot: u32, mut input: Box<Input>, progress: Progress) {
+        if let Some(row) = self.table.get(slot) {
+            input.wanted = progress.wanted;
+            row.input = Some(input);
+        }
+    }
+
+    /// Serves the requests in `bytes`, in order, until one is incomplete or has to wait.
+    fn serve(&mut self, slot: u32, bytes: &mut [u8], inflater: &mut Inflater) -> Progress {
+        let all = bytes.len();
+        let done = Progress { consumed: all, wanted: 0 };
         let mut at = 0;
-        while at < bytes.len() {
+        while at < all {
             match self.serve_one(slot, &bytes[at..]) {
-                Served::NeedMore => break,
+                Served::NeedMore(wanted) => return Progress { consumed: at, wanted },
                 Served::Answered(count) => at += count,
-                Served::Awaiting(count) => {
-                    at += count;
-                    break;
+                Served::Awaiting(count) => return Progress { consumed: at + count, wanted: 0 },
+                Served::Upgraded(count) => {
+                    self.take_frames(slot, &mut bytes[at + count..], inflater);
+                    return done;
                 }
-                Served::Upgraded(count) => return self.take_frames(slot, &mut bytes[at + count..], inflater),
-                Served::Over => return,
+                Served::Over => return done,
             }
             if self.pauses_reading(slot) {
-                break;
+                return Progress { consumed: at, wanted: 0 };
             }
         }
-        if let Some(row) = self.table.get(slot)
-            && at < bytes.len()
-        {
-            row.input_mut().bytes = bytes[at..].to_vec();
-        }
+        done
     }
 
     fn serve_one(&mut self, slot: u32, bytes: &[u8]) -> Served {
         let (head, head_len) = match http::parse(bytes) {
             Ok(Parsed::Complete { head, head_len }) => (head, head_len),
-            Ok(Parsed::Partial) => return Served::NeedMore,
+            Ok(Parsed::Partial) => return Served::NeedMore(0),
             Err(error) => {
                 self.count(Counter::HttpRequests, 1);
                 self.respond(slot, &error.into(), false, false);
@@ -91,7 +130,7 @@ impl Reactor {
             if head.expects_continue && bytes.len() == head_len {
                 self.write(slot, |out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
             }
-            return Served::NeedMore;
+            return Served::NeedMore(length);
         };
         if self.is_websocket(slot, &head) {
             return match self.upgrade(slot, &head) {
@@ -176,29 +215,39 @@ impl Reactor {
     }
 }
 
-/// Whether bytes of which the first `before` were no whole request may be one
-/// now. A head that trickles in is parsed when its end comes, not at each byte.
-fn may_be_whole(bytes: &[u8], before: usize) -> bool {
-    let head_ends = |bytes: &[u8]| {
-        bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|end| end == b"\n\r\n")
-    };
-    bytes.len() >= HTTP_HEAD_BYTES
-        || head_ends(&bytes[before.saturating_sub(3)..])
-        || head_ends(&bytes[..before])
+/// Whether what is kept, of which the first `before` bytes were no whole
+/// request, may be one now. A request that trickles in is parsed when its end
+/// has come, not at each byte.
+fn may_be_whole(input: &Input, before: usize) -> bool {
+    let bytes = &input.bytes;
+    if input.wanted > 0 {
+        return bytes.len() >= input.wanted;
+    }
+    let fresh = &bytes[before.saturating_sub(3)..];
+    bytes.len() >= HTTP_HEAD_BYTES || fresh.windows(4).any(|end| end == b"\r\n\r\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::may_be_whole;
+    use super::*;
+
+    fn kept(bytes: &[u8], wanted: usize) -> Input {
+        Input { bytes: bytes.to_vec(), wanted, ..Input::default() }
+    }
 
     #[test]
-    fn a_head_is_parsed_again_when_its_end_comes() {
+    fn a_request_is_parsed_again_when_its_end_has_come() {
         let head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         for end in 1..head.len() {
-            assert!(!may_be_whole(&head[..end], end - 1), "{end}");
+            assert!(!may_be_whole(&kept(&head[..end], 0), end - 1), "{end}");
         }
-        assert!(may_be_whole(head, head.len() - 1));
+        assert!(may_be_whole(&kept(head, 0), head.len() - 1));
+        assert!(
+            may_be_whole(&kept(&[b'x'; HTTP_HEAD_BYTES], 0), HTTP_HEAD_BYTES - 1),
+            "too long is said at once"
+        );
         let body = [&head[..], b"body"].concat();
-        assert!(may_be_whole(&body, head.len()), "the body of a head that ended earlier");
+        assert!(!may_be_whole(&kept(&body, body.len() + 1), head.len()));
+        assert!(may_be_whole(&kept(&body, body.len()), head.len()));
     }
 }
