@@ -1,5 +1,5 @@
 //! Why a connection ended: a closed set, with what each reason means on the
-//! wire, in the log and in the metrics. One table, [`CloseReason::facts`].
+//! wire, in the log and in the metrics. One table holds it all.
 
 use log::Level;
 use tungstenite::protocol::frame::coding::CloseCode;
