@@ -30,9 +30,15 @@ enum Served {
 impl Reactor {
     /// Takes `count` bytes from the reader of a connection that speaks HTTP.
     pub(super) fn take_request(&mut self, slot: u32, reader: &mut Reader, count: usize) {
+        let now = self.now;
         let Some(row) = self.table.get(slot) else { return };
         let fresh = &mut reader.buffer[..count];
         let Some(mut input) = row.input.take() else {
+            if row.is(Flag::KeptAlive) {
+                // A kept connection may have been idle for long: the time for
+                // its next request begins with that request.
+                row.mark = now;
+            }
             return self.serve(slot, fresh, &mut reader.inflater);
         };
         let before = input.bytes.len();
