@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Reactor;
 use super::mailbox::Full;
-use super::message::{Order, Presence, ReactorMessage};
+use super::message::{Order, Presence, ReactorMessage, ReplyTo};
 use crate::hub::directory::{Edge, Refused};
 use crate::ids::{ConnId, ReactorId};
 use crate::metrics::{Counter, Gauge};
@@ -52,7 +52,15 @@ impl Reactor {
                 }
             }
             ReactorMessage::Route { user, action, reply } => self.route(&user, action, reply),
-            ReactorMessage::Apply { connection, action, reply } => self.apply(connection, &action, &reply),
+            ReactorMessage::Apply { connection, action, reply } => {
+                self.apply(connection, &action, &reply);
+                // A request of ours whose last report is our own.
+                if let ReplyTo::Request { reactor, ticket } = reply
+                    && reactor == self.me
+                {
+                    self.settle_ask(ticket);
+                }
+            }
             ReactorMessage::Broadcast { frame, reply } => self.broadcast_here(&frame, &reply),
             ReactorMessage::Report { ticket, report } => {
                 self.absorb(ticket, report);

@@ -1,0 +1,19 @@
+//! The node from outside: a real process (or [`throng::Server`], where the
+//! library is the subject), real sockets, ports from the kernel. Every wait is
+//! for an event and has a deadline; every process ends with its test.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
+//mod backpressure;
+//mod descriptors;
+//mod drain;
+//mod heartbeat;
+mod http;
+//mod limits;
+//mod library;
+mod node;
+//mod process;
+//mod routing;
+mod socket;
+mod web;
+//mod websocket;
