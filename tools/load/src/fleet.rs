@@ -3,7 +3,7 @@
 
 use crate::cli::Common;
 use crate::frame::{self, Parsed};
-use crate::target::Target;
+use crate::target::{self, Target};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -503,8 +503,11 @@ fn connecting(target: &Target, index: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(source) = target.source(index) {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+    if let Some(source) = target.source(std::process::id(), index) {
+        // A port of our own choice: to look for a free one takes the kernel long when thousands are in use.
+        let port = target::port(index);
+        let bound = socket.bind(&SocketAddr::new(source, port).into());
+        bound.or_else(|_| socket.bind(&SocketAddr::new(source, 0).into()))?;
     }
     match socket.connect(&target.address.into()) {
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}

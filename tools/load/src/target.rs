@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// Connections made from one source address before the next one is taken; far below the ports an address has.
 const CONNECTIONS_PER_SOURCE: usize = 4000;
+const FIRST_PORT: u16 = 16_384;
 
 /// A server, resolved once.
 #[derive(Clone, Debug)]
@@ -32,18 +33,24 @@ impl Target {
         Ok(Target { address, host: host.to_owned() })
     }
 
-    /// Source address of the `index`-th connection: on loopback each address has its own ports, so that ports
-    /// suffice for any number of connections.
-    pub(crate) fn source(&self, index: usize) -> Option<IpAddr> {
+    /// Source address of the `index`-th connection of the process `pid`: on loopback each address has its own ports,
+    /// so that ports suffice for any number of connections, of several generators at once.
+    pub(crate) fn source(&self, pid: u32, index: usize) -> Option<IpAddr> {
         match self.address.ip() {
             IpAddr::V4(address) if address.is_loopback() => {
                 let block = index / CONNECTIONS_PER_SOURCE;
-                let (x, y) = ((block / 250) % 250, block % 250);
-                Some(IpAddr::V4(Ipv4Addr::new(127, 0, x as u8 + 1, y as u8 + 1)))
+                let network = 1 + pid % 60_000;
+                let (x, y) = (network / 250, network % 250);
+                Some(IpAddr::V4(Ipv4Addr::new(127, x as u8 + 1, y as u8 + 1, (block % 250) as u8 + 1)))
             }
             _ => None,
         }
     }
+}
+
+/// Source port of the `index`-th connection, free on its source address unless an earlier process of our id had it.
+pub(crate) fn port(index: usize) -> u16 {
+    FIRST_PORT + (index % CONNECTIONS_PER_SOURCE) as u16
 }
 
 #[cfg(test)]
@@ -63,9 +70,9 @@ mod tests {
     #[test]
     fn source_addresses_rotate_on_loopback_only() {
         let local = Target::parse("ws://127.0.0.1:80").unwrap();
-        assert_eq!(local.source(0), Some("127.0.1.1".parse().unwrap()));
-        assert_eq!(local.source(CONNECTIONS_PER_SOURCE), Some("127.0.1.2".parse().unwrap()));
-        assert_eq!(local.source(CONNECTIONS_PER_SOURCE * 250), Some("127.0.2.1".parse().unwrap()));
-        assert_eq!(Target::parse("ws://192.0.2.1:80").unwrap().source(0), None);
+        assert_eq!(local.source(0, 0), Some("127.1.2.1".parse().unwrap()));
+        assert_eq!(local.source(0, CONNECTIONS_PER_SOURCE), Some("127.1.2.2".parse().unwrap()));
+        assert_eq!(local.source(249, 0), Some("127.2.1.1".parse().unwrap()));
+        assert_eq!(Target::parse("ws://192.0.2.1:80").unwrap().source(0, 0), None);
     }
 }
