@@ -10,10 +10,10 @@
 //mod heartbeat;
 mod http;
 //mod limits;
-//mod library;
+mod library;
 mod node;
 //mod process;
-//mod routing;
+mod routing;
 mod socket;
 mod web;
-//mod websocket;
+mod websocket;
