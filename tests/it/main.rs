@@ -4,16 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
-//mod backpressure;
-//mod descriptors;
+mod backpressure;
+mod descriptors;
 //mod drain;
-//mod heartbeat;
+mod heartbeat;
 mod http;
-//mod limits;
-//mod library;
+mod library;
+mod limits;
 mod node;
 //mod process;
-//mod routing;
+mod routing;
 mod socket;
 mod web;
-//mod websocket;
+mod websocket;

@@ -80,6 +80,13 @@ impl Socket {
         Self::accept(web)
     }
 
+    /// A client that takes little in at a time.
+    pub(crate) fn connect_narrow(address: SocketAddr, target: &str, bytes: usize) -> Self {
+        let mut web = Web::connect_narrow(address, bytes);
+        web.send(upgrade(target, ""));
+        Self::accept(web).unwrap()
+    }
+
     /// Reads the answer to an upgrade that was asked for.
     pub(crate) fn accept(mut web: Web) -> Result<Self, Response> {
         let answer = web.head();
