@@ -23,6 +23,9 @@ pub const ACCEPTS_PER_TURN: usize = 256;
 /// Messages a reactor's mailbox holds before `post` says `Full`.
 pub const MAILBOX_MESSAGES: usize = 16 * 1024;
 
+/// Bytes of payload those messages may hold on to.
+pub const MAILBOX_BYTES: usize = 64 * 1024 * 1024;
+
 /// Orders (drain, reload, stop) a reactor's control queue holds.
 pub const CONTROL_MESSAGES: usize = 64;
 

@@ -12,6 +12,7 @@ use crate::limits::DEFLATE_MIN_BYTES;
 use crate::metrics::Counter;
 use crate::protocol;
 use crate::ws::close::CloseReason;
+use crate::ws::deflate::Deflater;
 use crate::ws::frame::{self, Data, Frame, OpCode};
 
 impl Reactor {
@@ -112,7 +113,7 @@ impl Reactor {
         let (deflater, members) = (&mut self.deflater, self.members);
         self.outgoing.broadcast(frame.wire(), |out| {
             if members.deflated > 0 {
-                write_deflated(deflater, 15, frame.payload(), out);
+                write_data(out, deflater, Some(WINDOW_BITS_MAX), Data::Text, frame.payload());
             }
         });
         self.batch_for_all(frame.payload());
@@ -174,17 +175,8 @@ impl Reactor {
     /// Lays out one data frame, compressed if that was agreed and is worth it.
     pub(super) fn queue_payload(&mut self, slot: u32, opcode: Data, payload: &[u8]) {
         let Some(row) = self.table.get(slot) else { return };
-        let deflater = &mut self.deflater;
-        match row.deflate_bits().filter(|_| payload.len() >= DEFLATE_MIN_BYTES) {
-            Some(bits) => self.outgoing.push(row, slot, |out| {
-                let deflated = deflater.deflate(bits, payload);
-                frame::write_header(out, OpCode::Data(opcode), true, deflated.len());
-                out.extend_from_slice(deflated);
-            }),
-            None => {
-                self.outgoing.push(row, slot, |out| frame::write_frame(out, OpCode::Data(opcode), payload))
-            }
-        }
+        let (deflater, bits) = (&mut self.deflater, row.deflate_bits());
+        self.outgoing.push(row, slot, |out| write_data(out, deflater, bits, opcode, payload));
         self.count(Counter::MessagesSent, 1);
     }
 
@@ -259,14 +251,19 @@ impl Reactor {
     }
 }
 
-/// Appends a text frame, compressed when that is worth it.
-fn write_deflated(deflater: &mut crate::ws::deflate::Deflater, bits: u8, payload: &[u8], out: &mut Vec<u8>) {
-    if payload.len() < DEFLATE_MIN_BYTES {
-        return frame::write_frame(out, OpCode::Data(Data::Text), payload);
+/// The window of those who agreed to compression without asking for a smaller one.
+pub(super) const WINDOW_BITS_MAX: u8 = 15;
+
+/// Appends a data frame, compressed if that was agreed and makes it smaller.
+fn write_data(out: &mut Vec<u8>, deflater: &mut Deflater, bits: Option<u8>, opcode: Data, payload: &[u8]) {
+    if let Some(bits) = bits.filter(|_| payload.len() >= DEFLATE_MIN_BYTES) {
+        let deflated = deflater.deflate(bits, payload);
+        if deflated.len() < payload.len() {
+            frame::write_header(out, OpCode::Data(opcode), true, deflated.len());
+            return out.extend_from_slice(deflated);
+        }
     }
-    let deflated = deflater.deflate(bits, payload);
-    frame::write_header(out, OpCode::Data(Data::Text), true, deflated.len());
-    out.extend_from_slice(deflated);
+    frame::write_frame(out, OpCode::Data(opcode), payload);
 }
 
 impl Kick {

@@ -49,6 +49,9 @@ impl Reactor {
 
     /// Writes what one connection is owed by now, without waiting for the end of the turn.
     pub(super) fn flush_one(&mut self, slot: u32) {
+        if let Some(row) = self.table.get(slot) {
+            self.outgoing.note(row, slot);
+        }
         self.settle(slot);
         // Settling a slow consumer may have queued its close frame.
         if self.table.get(slot).is_some_and(|row| self.outgoing.owed(row) > 0) {

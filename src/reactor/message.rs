@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::mailbox::Weigh;
 use crate::config::Config;
 use crate::hub::gather::Report;
 use crate::ids::{ConnId, ReactorId};
@@ -88,6 +89,37 @@ pub struct Kick {
     pub reason: String,
     /// Sent before the close frame.
     pub farewell: Option<String>,
+}
+
+impl Action {
+    fn weight(&self) -> usize {
+        match self {
+            Action::Deliver(frame) => frame.len(),
+            Action::Kick(kick) => kick.reason.len() + kick.farewell.as_ref().map_or(0, String::len),
+            Action::Locate => 0,
+        }
+    }
+}
+
+impl Weigh for ReactorMessage {
+    /// Names are bounded by their own limit and count as nothing.
+    fn weight(&self) -> usize {
+        match self {
+            ReactorMessage::Route { action, .. } | ReactorMessage::Apply { action, .. } => action.weight(),
+            ReactorMessage::Broadcast { frame, .. } => frame.len(),
+            ReactorMessage::Join { .. }
+            | ReactorMessage::Leave { .. }
+            | ReactorMessage::JoinRefused(_)
+            | ReactorMessage::Report { .. }
+            | ReactorMessage::Undelivered { .. } => 0,
+        }
+    }
+}
+
+impl Weigh for Order {
+    fn weight(&self) -> usize {
+        0
+    }
 }
 
 /// Who wants to know what came of it.

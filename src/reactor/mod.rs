@@ -100,8 +100,8 @@ impl Parts {
     pub fn new(me: ReactorId, http: TcpListener, any_path: Option<TcpListener>) -> io::Result<(Parts, Ways)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let (mailbox, inbox) = mailbox(limits::MAILBOX_MESSAGES, waker.clone());
-        let (order_box, orders) = self::mailbox(limits::CONTROL_MESSAGES, waker);
+        let (mailbox, inbox) = mailbox(limits::MAILBOX_MESSAGES, limits::MAILBOX_BYTES, waker.clone());
+        let (order_box, orders) = self::mailbox(limits::CONTROL_MESSAGES, limits::MAILBOX_BYTES, waker);
         let door = |listener, any_path| Door { listener, any_path, waiting: false };
         let mut doors = vec![door(http, false)];
         doors.extend(any_path.map(|listener| door(listener, true)));

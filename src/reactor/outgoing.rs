@@ -20,6 +20,9 @@ const NONE: u32 = u32::MAX;
 /// Frames from this size on are referenced rather than copied into the arena.
 const HELD_BYTES: usize = 16 * 1024;
 
+/// Entries of its lists that a layout keeps room for between busy times.
+const KEPT_ENTRIES: usize = 4096;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Arena,
@@ -112,9 +115,13 @@ impl Layout {
 
     fn clear(&mut self) {
         self.bytes.clear();
-        self.bytes.shrink_to(SHARED_BYTES);
         self.ends.clear();
         self.frozen = None;
+    }
+
+    fn shrink(&mut self) {
+        self.bytes.shrink_to(SHARED_BYTES);
+        self.ends.shrink_to(KEPT_ENTRIES);
     }
 }
 
@@ -223,8 +230,19 @@ impl Outgoing {
         self.debts[index].slot
     }
 
+    /// Makes a note of what a member of an audience has been sent, if it is to
+    /// be settled before the turn ends: later broadcasts are all it is due then.
+    pub fn note<S>(&mut self, row: &mut Connection<S>, slot: u32) {
+        if row.audience != Audience::None && self.has_broadcasts() {
+            self.debt_of(row, slot);
+        }
+    }
+
     /// Writes what the connection is owed; what its socket does not take goes
     /// to its outbound queue, broadcasts only as far as `bytes_max` allows.
+    ///
+    /// A connection without a debt of its own is taken to be settled at the end
+    /// of the turn, unless something is left over; see [`Outgoing::note`].
     pub fn settle<S: Write>(&mut self, row: &mut Connection<S>, slot: u32, bytes_max: usize) -> Settled {
         let debt = self.take_debt(row, slot);
         self.list(&debt, row.audience);
@@ -238,6 +256,8 @@ impl Outgoing {
                 return settled;
             }
         }
+        self.note(row, slot);
+        self.take_debt(row, slot);
         let mut outbound = row.outbound.take().unwrap_or_default();
         settled.dropped = self.enqueue(settled.written, &mut outbound, bytes_max);
         settled.owing = !outbound.is_empty();
@@ -248,14 +268,26 @@ impl Outgoing {
     /// Forgets the turn. Everyone has been settled; rows no longer point here.
     pub fn clear(&mut self) {
         self.arena.clear();
-        self.arena.shrink_to(ARENA_BYTES / 4);
         self.held.clear();
         self.pieces.clear();
-        self.pieces.shrink_to(ARENA_BYTES / 64);
         self.debts.clear();
-        self.debts.shrink_to(ARENA_BYTES / 64);
         self.plain.clear();
         self.deflated.clear();
+        if self.arena.capacity() > 2 * ARENA_BYTES {
+            self.shrink();
+        }
+    }
+
+    /// Gives back what an unusual turn needed. For between turns.
+    pub fn shrink(&mut self) {
+        debug_assert!(self.debts.is_empty(), "between turns nothing is owed");
+        self.arena.shrink_to(SHARED_BYTES);
+        self.held.shrink_to(IOVECS_MAX);
+        self.pieces.shrink_to(KEPT_ENTRIES);
+        self.debts.shrink_to(KEPT_ENTRIES);
+        self.owed.shrink_to(IOVECS_MAX);
+        self.plain.shrink();
+        self.deflated.shrink();
     }
 
     fn listed_bytes(&self) -> usize {
@@ -566,6 +598,32 @@ mod tests {
             assert!(sent.chunks(5).all(|frame| frame.iter().all(|byte| *byte == frame[0])), "room {room}");
             assert_eq!(sent.len() / 5 + dropped as usize, 10, "room {room}");
         }
+    }
+
+    #[test]
+    fn what_was_settled_early_is_not_sent_again() {
+        for room in [usize::MAX, 3] {
+            let mut outgoing = Outgoing::default();
+            let mut row = row(room, Audience::Plain);
+            outgoing.broadcast(b"<b1>", |_| ());
+            outgoing.note(&mut row, 0);
+            outgoing.settle(&mut row, 0, 1000);
+            outgoing.broadcast(b"<b2>", |_| ());
+            outgoing.settle(&mut row, 0, 1000);
+            assert_eq!(all_sent(&mut row), b"<b1><b2>", "room {room}");
+        }
+    }
+
+    #[test]
+    fn leaving_the_audience_after_a_leftover_repeats_nothing() {
+        let mut outgoing = Outgoing::default();
+        let mut row = row(3, Audience::Plain);
+        outgoing.broadcast(b"<b1>", |_| ());
+        outgoing.settle(&mut row, 0, 1000);
+        outgoing.leave_audience(&mut row, 0);
+        say(&mut outgoing, &mut row, "(close)");
+        outgoing.settle(&mut row, 0, 1000);
+        assert_eq!(all_sent(&mut row), b"<b1>(close)");
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Reactor {
                 Ok(count) => {
                     self.count(Counter::BytesReceived, count as u64);
                     self.take_in(slot, reader, count);
+                    self.flush_when_full();
                     if count < reader.buffer.len() && until == Until::Short {
                         return;
                     }

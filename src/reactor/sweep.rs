@@ -11,7 +11,7 @@ use super::connection::{Connection, Flag, Phase};
 use crate::clock::Tick;
 use crate::config::Config;
 use crate::http::Response;
-use crate::limits::{CLOSE_HANDSHAKE, HTTP_IDLE};
+use crate::limits::{CLOSE_HANDSHAKE, HTTP_IDLE, READ_BUFFER_BYTES};
 use crate::metrics::Counter;
 use crate::ws::close::CloseReason;
 use crate::ws::frame::PING;
@@ -152,6 +152,7 @@ impl Reactor {
     pub(super) fn sweep_slice(&mut self) {
         let Some(slots) = self.sweep.next(self.now, self.table.high_water()) else { return };
         if slots.start == 0 {
+            self.shrink_scratch();
             if self.table.shrink() {
                 self.crowd_left = true;
             } else if std::mem::take(&mut self.crowd_left) {
@@ -164,6 +165,17 @@ impl Reactor {
             self.sweep_row(slot);
         }
         self.flush_when_full();
+    }
+
+    /// Gives back what unusually large messages needed.
+    fn shrink_scratch(&mut self) {
+        self.flush();
+        self.outgoing.shrink();
+        self.scratch.shrink_to(READ_BUFFER_BYTES);
+        self.deflater.shrink();
+        if let Some(reader) = &mut self.reader {
+            reader.inflater.shrink();
+        }
     }
 
     fn sweep_row(&mut self, slot: u32) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Reactor;
 use super::connection::{Audience, Endpoint, Flag, Phase};
+use super::deliver::WINDOW_BITS_MAX;
 use super::message::ReactorMessage;
 use crate::drain;
 use crate::forwarded;
@@ -157,7 +158,8 @@ impl Reactor {
             row.set(Flag::Batching, true);
             return self.batches.add(slot);
         }
-        let audience = if row.deflate_bits() == Some(15) { Audience::Deflated } else { Audience::Plain };
+        let audience =
+            if row.deflate_bits() == Some(WINDOW_BITS_MAX) { Audience::Deflated } else { Audience::Plain };
         self.members.count(row, false);
         self.outgoing.join_audience(row, slot, audience);
         self.members.count(row, true);
