@@ -6,13 +6,13 @@
 
 mod backpressure;
 mod descriptors;
-//mod drain;
+mod drain;
 mod heartbeat;
 mod http;
 mod library;
 mod limits;
 mod node;
-//mod process;
+mod process;
 mod routing;
 mod socket;
 mod web;

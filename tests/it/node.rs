@@ -99,7 +99,7 @@ impl Launch {
 
     /// Starts it and waits until it serves.
     pub(crate) fn start(&self) -> Node {
-        let mut process = self.spawn();
+        let process = self.spawn();
         let Some(ready) = process.stdout_line() else {
             panic!("{:?} is not ready: {:#?}", self.args, process.rest_of_stderr());
         };
@@ -176,6 +176,11 @@ impl Process {
         // for, so the number still names it.
         let sent = unsafe { libc::kill(self.pid().cast_signed(), number) };
         assert_eq!(sent, 0);
+    }
+
+    /// Whether it ends within `span`.
+    pub(crate) fn ends_within(&self, span: Duration) -> bool {
+        self.stdout.recv_timeout(span) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// Waits until it has ended by itself. Its end closes its stdout, which

@@ -199,7 +199,7 @@ fn a_user_is_online_until_the_last_connection_has_gone() {
     while let Some(bob) = bobs.pop() {
         assert_eq!(node.json("/api/users/bob")["online"], true);
         // Half of them vanish without a close frame.
-        if bobs.len() % 2 == 0 {
+        if bobs.len().is_multiple_of(2) {
             drop(bob);
         } else {
             let mut bob = bob;
