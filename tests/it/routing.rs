@@ -149,6 +149,29 @@ fn a_broadcast_reaches_every_connection_once() {
     assert_eq!(echo.frame().payload, b"for me alone");
 }
 
+/// More than is laid out for one connection in a turn: some of it is written
+/// out early, to the publisher itself too, and none of it twice.
+#[test]
+fn a_burst_of_large_broadcasts_reaches_everybody_once() {
+    const BROADCASTS: u64 = 60;
+    let node = node();
+    let mut sockets: Vec<Socket> = (0..20).map(|n| node.user(&format!("user-{n}"))).collect();
+    let filler = "x".repeat(8 * 1024);
+    let burst: Vec<u8> = (0..BROADCASTS)
+        .flat_map(|n| text(&format!(r#"{{"type":"broadcast","content":{{"n":{n},"filler":"{filler}"}}}}"#)))
+        .collect();
+    sockets[3].send(burst);
+    for socket in &mut sockets {
+        for n in 0..BROADCASTS {
+            assert_eq!(socket.json()["content"]["n"], n);
+        }
+    }
+    node.post("/api/broadcast", r#"{"message":{"type":"notice"}}"#);
+    for socket in &mut sockets {
+        assert_eq!(socket.json(), json!({"type": "notice"}), "nothing came twice");
+    }
+}
+
 #[test]
 fn anonymous_clients_can_be_answered() {
     let node = node();
