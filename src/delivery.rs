@@ -19,6 +19,8 @@ pub enum Outcome {
     Overloaded,
     /// No answer within the time allowed; it may or may not have arrived.
     TimedOut,
+    /// The node that holds it cannot be reached: the link to Redis is down.
+    Unavailable,
 }
 
 /// One connection of a user and what happened to it.
@@ -26,7 +28,8 @@ pub enum Outcome {
 pub struct ConnectionOutcome {
     /// The node that holds the connection.
     pub node: String,
-    /// The connection's id on that node.
+    /// The connection's id on that node; empty when the node did not say.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub connection: String,
     /// What happened.
     pub status: Outcome,
@@ -44,6 +47,8 @@ pub enum Status {
     Failed,
     /// Nobody answered in time.
     TimedOut,
+    /// The user may be on another node, and the link to Redis is down.
+    Unavailable,
 }
 
 /// The answer to `send_to_user`.
@@ -66,6 +71,20 @@ pub struct NodeOutcome {
     pub connections: u64,
     /// Reactors of that node that did not confirm (overloaded or too late).
     pub unconfirmed: u64,
+    /// Whether the node answered at all.
+    pub status: NodeStatus,
+}
+
+/// Whether a node answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeStatus {
+    /// It did.
+    Confirmed,
+    /// Not within the time allowed.
+    TimedOut,
+    /// It could not be asked: the link to Redis is down.
+    Unavailable,
 }
 
 /// The answer to `broadcast`.
@@ -100,6 +119,8 @@ pub enum KickStatus {
     Failed,
     /// Nobody answered in time.
     TimedOut,
+    /// The user may be on another node, and the link to Redis is down.
+    Unavailable,
 }
 
 /// Where one connection of a user is.
@@ -120,4 +141,7 @@ pub struct UserConnections {
     pub online: bool,
     /// All of them.
     pub connections: Vec<ConnectionLocation>,
+    /// Nodes that may hold more and did not answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<String>,
 }

@@ -16,10 +16,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 pub use start::StartError;
 pub use supervisor::{Ending, ServerEvent};
 
+use crate::cluster::message::ClusterMessage;
 use crate::config::Config;
 use crate::delivery::{BroadcastResult, KickResult, SendResult, UserConnections};
 use crate::drain::Phase;
-use crate::hub::gather::{Gather, Report};
+use crate::hub::gather::{Gather, RemoteNode, Report};
 use crate::identity::Identity;
 use crate::ids::ReactorId;
 use crate::limits::{ANSWER_TIMEOUT, CONNECTIONS_PER_USER};
@@ -149,9 +150,11 @@ impl Server {
         let submit = |reply: &ReplyTo| {
             let message = |_| ReactorMessage::Broadcast { frame: frame.clone(), reply: reply.clone() };
             let posted = |index: usize| self.post(ReactorId(index as u8), message(index));
+            self.tell_other_nodes(&frame, reply);
             (0..reactors).filter(|index| !posted(*index)).count()
         };
-        let gather = self.gather(reactors, submit, |gather| gather.is_heard(reactors));
+        let empty = if self.shared.cluster.is_some() { Gather::with_other_nodes() } else { Gather::default() };
+        let gather = self.gather(empty, reactors + 1, submit, |gather| gather.is_heard(reactors));
         gather.broadcast_result(self.node_id(), reactors)
     }
 
@@ -235,24 +238,33 @@ impl Server {
         self.shared.mailbox(reactor).is_some_and(|mailbox| mailbox.post(message).is_ok())
     }
 
+    /// Has the cluster broadcast; says at once if it cannot.
+    fn tell_other_nodes(&self, frame: &Frame, reply: &ReplyTo) {
+        let Some(cluster) = &self.shared.cluster else { return };
+        let message = ClusterMessage::Broadcast { frame: frame.clone(), reply: reply.clone() };
+        if let (Err(_), ReplyTo::Thread(caller)) = (cluster.post(message), reply) {
+            drop(caller.try_send(Report::Remote(vec![RemoteNode::all_unavailable()])));
+        }
+    }
+
     fn ask_home(&self, user: &str, action: Action, is_done: fn(&Gather) -> bool) -> Gather {
         let submit = |reply: &ReplyTo| {
             let message = ReactorMessage::Route { user: user.into(), action, reply: reply.clone() };
             usize::from(!self.post(self.home(user), message))
         };
-        self.gather(CONNECTIONS_PER_USER + 1, submit, is_done)
+        self.gather(Gather::default(), CONNECTIONS_PER_USER + 2, submit, is_done)
     }
 
     /// Submits a request and collects what is reported until it is done or time is up.
     /// `submit` returns how many mailboxes refused it.
     fn gather(
         &self,
+        mut gather: Gather,
         reports_max: usize,
         submit: impl FnOnce(&ReplyTo) -> usize,
         is_done: impl Fn(&Gather) -> bool,
     ) -> Gather {
         let (sender, reports) = bounded(reports_max);
-        let mut gather = Gather::default();
         let reply = ReplyTo::Thread(sender);
         for _ in 0..submit(&reply) {
             gather.absorb(Report::Overloaded);

@@ -93,6 +93,11 @@ impl Directory {
         self.entries.is_empty()
     }
 
+    /// All users, in no order.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.iter().map(|entry| &entry.user)
+    }
+
     /// The user's connections, in the order they came; none when offline.
     pub fn connections(&self, user: &str) -> &[ConnId] {
         let found = self.entries.find(self.hash.hash_one(user), |entry| &*entry.user == user);

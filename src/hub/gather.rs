@@ -1,92 +1,139 @@
 //! Collecting what became of one send, kick, broadcast or lookup.
 //!
-//! Owns: [`Gather`]. Reports arrive in any order from the reactors concerned;
-//! the answer is complete when every connection (or reactor) that was named
-//! has reported. Who waits decides how long.
+//! Owns: [`Gather`]. Reports arrive in any order from the reactors concerned,
+//! and one from the cluster if other nodes are concerned; the answer is
+//! complete when every connection (or reactor) that was named has reported.
+//! Who waits decides how long.
 
 use crate::delivery::{
-    BroadcastResult, ConnectionLocation, ConnectionOutcome, KickResult, KickStatus, NodeOutcome, Outcome,
-    SendResult, Status, UserConnections,
+    BroadcastResult, ConnectionLocation, ConnectionOutcome, KickResult, KickStatus, NodeOutcome, NodeStatus,
+    Outcome, SendResult, Status, UserConnections,
 };
 use crate::ids::ConnId;
 
-/// One thing a reactor has to say about a request.
+/// One thing there is to say about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// From the user's home: these are the user's connections; each will report.
-    Located(Vec<ConnId>),
+    /// From the user's home: these are the user's connections here; each will report.
+    Located {
+        /// On this node.
+        connections: Vec<ConnId>,
+        /// Other nodes are asked too and will be reported once, together.
+        elsewhere: bool,
+    },
     /// From the reactor that owns the connection.
     Outcome(ConnId, Outcome),
     /// From one reactor: the broadcast was queued for so many connections.
     Audience(u64),
+    /// From the cluster: what the other nodes said.
+    Remote(Vec<RemoteNode>),
     /// The request could not be passed on, because a mailbox was full.
     Overloaded,
+}
+
+/// What became of a request on another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteNode {
+    /// The node.
+    pub node: String,
+    /// What it said.
+    pub answer: RemoteAnswer,
+}
+
+/// What another node said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteAnswer {
+    /// It answered.
+    Said {
+        /// The user's connections there, and what happened to each.
+        connections: Vec<(ConnId, Outcome)>,
+        /// Connections a broadcast was queued for.
+        audience: u64,
+        /// Reactors that did not confirm a broadcast.
+        unconfirmed: u64,
+    },
+    /// Not in time.
+    TimedOut,
+    /// It could not be asked.
+    Unavailable,
 }
 
 /// What has been reported so far.
 #[derive(Debug, Default)]
 pub struct Gather {
     located: Option<Vec<ConnId>>,
+    elsewhere: bool,
     outcomes: Vec<(ConnId, Outcome)>,
     audiences: Vec<u64>,
+    remote: Option<Vec<RemoteNode>>,
     overloaded: usize,
 }
 
+/// The sum of what happened to a user's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sum {
+    Done,
+    Offline,
+    Failed,
+    TimedOut,
+    Unavailable,
+}
+
 impl Gather {
+    /// A request that other nodes are asked about as well.
+    pub fn with_other_nodes() -> Self {
+        Gather { elsewhere: true, ..Gather::default() }
+    }
+
     /// Takes a report in.
     pub fn absorb(&mut self, report: Report) {
         match report {
-            Report::Located(connections) => self.located = Some(connections),
+            Report::Located { connections, elsewhere } => {
+                self.located = Some(connections);
+                self.elsewhere = elsewhere;
+            }
             Report::Outcome(connection, outcome) => self.outcomes.push((connection, outcome)),
             Report::Audience(connections) => self.audiences.push(connections),
+            Report::Remote(nodes) => self.remote = Some(nodes),
             Report::Overloaded => self.overloaded += 1,
         }
     }
 
     /// Whether a lookup has its answer.
     pub fn is_located(&self) -> bool {
-        self.located.is_some() || self.overloaded > 0
+        self.overloaded > 0 || (self.located.is_some() && self.has_heard_others())
     }
 
     /// Whether every connection of the user has reported.
     pub fn is_complete(&self) -> bool {
-        self.overloaded > 0
-            || self.located.as_ref().is_some_and(|located| self.outcomes.len() >= located.len())
+        self.overloaded > 0 || (self.are_ours_done() && self.has_heard_others())
     }
 
-    /// Whether so many reactors have answered a broadcast.
+    /// Whether so many reactors, and the other nodes, have answered a broadcast.
     pub fn is_heard(&self, reactors: usize) -> bool {
-        self.audiences.len() + self.overloaded >= reactors
+        self.audiences.len() + self.overloaded >= reactors && self.has_heard_others()
     }
 
     /// The answer to a send, with what is missing called timed out.
     pub fn send_result(&self, user: &str, node: &str) -> SendResult {
-        let status = if self.overloaded > 0 {
-            Status::Failed
-        } else {
-            match &self.located {
-                None => Status::TimedOut,
-                Some(located) if located.is_empty() => Status::Offline,
-                Some(_) if self.any(Outcome::Delivered) => Status::Delivered,
-                Some(_) if self.is_complete() => Status::Failed,
-                Some(_) => Status::TimedOut,
-            }
+        let status = match self.sum(Outcome::Delivered) {
+            Sum::Done => Status::Delivered,
+            Sum::Offline => Status::Offline,
+            Sum::Failed => Status::Failed,
+            Sum::TimedOut => Status::TimedOut,
+            Sum::Unavailable => Status::Unavailable,
         };
         SendResult { user_id: user.into(), status, connections: self.connections(node) }
     }
 
     /// The answer to a kick, with what is missing called timed out.
     pub fn kick_result(&self, user: &str, node: &str) -> KickResult {
-        let status = if self.overloaded > 0 {
-            KickStatus::Failed
-        } else {
-            match &self.located {
-                None => KickStatus::TimedOut,
-                Some(located) if located.is_empty() => KickStatus::Offline,
-                Some(_) if self.any(Outcome::Closed) => KickStatus::Kicked,
-                Some(_) if self.is_complete() => KickStatus::Failed,
-                Some(_) => KickStatus::TimedOut,
-            }
+        let status = match self.sum(Outcome::Closed) {
+            Sum::Done => KickStatus::Kicked,
+            Sum::Offline => KickStatus::Offline,
+            Sum::Failed => KickStatus::Failed,
+            Sum::TimedOut => KickStatus::TimedOut,
+            Sum::Unavailable => KickStatus::Unavailable,
         };
         KickResult { user_id: user.into(), status, connections: self.connections(node) }
     }
@@ -95,38 +142,119 @@ impl Gather {
     pub fn broadcast_result(&self, node: &str, reactors: usize) -> BroadcastResult {
         let connections = self.audiences.iter().sum();
         let unconfirmed = reactors.saturating_sub(self.audiences.len()) as u64;
-        BroadcastResult {
-            connections,
-            nodes: vec![NodeOutcome { node: node.into(), connections, unconfirmed }],
-        }
+        let status = NodeStatus::Confirmed;
+        let mut nodes = vec![NodeOutcome { node: node.into(), connections, unconfirmed, status }];
+        nodes.extend(self.remote.iter().flatten().map(RemoteNode::outcome));
+        BroadcastResult { connections: nodes.iter().map(|node| node.connections).sum(), nodes }
     }
 
     /// The answer to a lookup; `None` when the home did not say.
     pub fn user_connections(&self, user: &str, node: &str) -> Option<UserConnections> {
         let located = self.located.as_ref()?;
-        let locate = |id: &ConnId| ConnectionLocation { node: node.into(), connection: id.to_string() };
-        Some(UserConnections {
-            user_id: user.into(),
-            online: !located.is_empty(),
-            connections: located.iter().map(locate).collect(),
-        })
+        let mut connections: Vec<_> = located.iter().map(|id| location(node, *id)).collect();
+        let mut unanswered = Vec::new();
+        for remote in self.remote.iter().flatten() {
+            match &remote.answer {
+                RemoteAnswer::Said { connections: theirs, .. } => {
+                    connections.extend(theirs.iter().map(|(id, _)| location(&remote.node, *id)));
+                }
+                RemoteAnswer::TimedOut | RemoteAnswer::Unavailable => unanswered.push(remote.node.clone()),
+            }
+        }
+        Some(UserConnections { user_id: user.into(), online: !connections.is_empty(), connections, unanswered })
     }
 
-    fn any(&self, outcome: Outcome) -> bool {
-        self.outcomes.iter().any(|(_, one)| *one == outcome)
+    /// What there is to tell the node that asked: connections and what
+    /// happened to each, and what a broadcast to `reactors` reactors reached.
+    pub fn answer(&self, reactors: usize) -> (Vec<(ConnId, Outcome)>, u64, u32) {
+        let located = self.located.iter().flatten();
+        let connections = located.map(|id| (*id, self.outcome_of(*id).unwrap_or(Outcome::TimedOut))).collect();
+        let unconfirmed = reactors.saturating_sub(self.audiences.len()) as u32;
+        (connections, self.audiences.iter().sum(), unconfirmed)
+    }
+
+    fn are_ours_done(&self) -> bool {
+        self.located.as_ref().is_some_and(|located| self.outcomes.len() >= located.len())
+    }
+
+    fn has_heard_others(&self) -> bool {
+        !self.elsewhere || self.remote.is_some()
+    }
+
+    fn sum(&self, wanted: Outcome) -> Sum {
+        let answers = || self.remote.iter().flatten().map(|remote| &remote.answer);
+        let remote_done = answers().any(|answer| answer.outcomes().any(|outcome| outcome == wanted));
+        if remote_done || self.outcomes.iter().any(|(_, outcome)| *outcome == wanted) {
+            return Sum::Done;
+        }
+        if self.overloaded > 0 {
+            return Sum::Failed;
+        }
+        if !self.is_complete() || answers().any(|answer| *answer == RemoteAnswer::TimedOut) {
+            return Sum::TimedOut;
+        }
+        if answers().any(|answer| *answer == RemoteAnswer::Unavailable) {
+            return Sum::Unavailable;
+        }
+        let nobody = self.located.as_ref().is_none_or(Vec::is_empty);
+        match nobody && answers().all(|answer| answer.outcomes().next().is_none()) {
+            true => Sum::Offline,
+            false => Sum::Failed,
+        }
+    }
+
+    fn outcome_of(&self, connection: ConnId) -> Option<Outcome> {
+        self.outcomes.iter().find(|(one, _)| *one == connection).map(|(_, outcome)| *outcome)
     }
 
     fn connections(&self, node: &str) -> Vec<ConnectionOutcome> {
-        let status_of = |connection: &ConnId| {
-            let reported = self.outcomes.iter().find(|(one, _)| one == connection);
-            reported.map_or(Outcome::TimedOut, |(_, outcome)| *outcome)
-        };
-        let outcome = |connection: &ConnId| ConnectionOutcome {
+        let ours = self.located.iter().flatten().map(|id| ConnectionOutcome {
             node: node.into(),
-            connection: connection.to_string(),
-            status: status_of(connection),
+            connection: id.to_string(),
+            status: self.outcome_of(*id).unwrap_or(Outcome::TimedOut),
+        });
+        ours.chain(self.remote.iter().flatten().flat_map(RemoteNode::connections)).collect()
+    }
+}
+
+fn location(node: &str, id: ConnId) -> ConnectionLocation {
+    ConnectionLocation { node: node.into(), connection: id.to_string() }
+}
+
+impl RemoteAnswer {
+    fn outcomes(&self) -> impl Iterator<Item = Outcome> {
+        let connections: &[(ConnId, Outcome)] = match self {
+            RemoteAnswer::Said { connections, .. } => connections,
+            RemoteAnswer::TimedOut | RemoteAnswer::Unavailable => &[],
         };
-        self.located.iter().flatten().map(outcome).collect()
+        connections.iter().map(|(_, outcome)| *outcome)
+    }
+}
+
+impl RemoteNode {
+    /// Stands for all other nodes when none can be asked.
+    pub fn all_unavailable() -> Self {
+        RemoteNode { node: "*".into(), answer: RemoteAnswer::Unavailable }
+    }
+
+    fn outcome(&self) -> NodeOutcome {
+        let (connections, unconfirmed, status) = match &self.answer {
+            RemoteAnswer::Said { audience, unconfirmed, .. } => (*audience, *unconfirmed, NodeStatus::Confirmed),
+            RemoteAnswer::TimedOut => (0, 0, NodeStatus::TimedOut),
+            RemoteAnswer::Unavailable => (0, 0, NodeStatus::Unavailable),
+        };
+        NodeOutcome { node: self.node.clone(), connections, unconfirmed, status }
+    }
+
+    fn connections(&self) -> Vec<ConnectionOutcome> {
+        let one = |connection: String, status| ConnectionOutcome { node: self.node.clone(), connection, status };
+        match &self.answer {
+            RemoteAnswer::Said { connections, .. } => {
+                connections.iter().map(|(id, outcome)| one(id.to_string(), *outcome)).collect()
+            }
+            RemoteAnswer::TimedOut => vec![one(String::new(), Outcome::TimedOut)],
+            RemoteAnswer::Unavailable => vec![one(String::new(), Outcome::Unavailable)],
+        }
     }
 }
 
@@ -148,7 +276,7 @@ mod tests {
     #[test]
     fn a_send_is_summed_up_over_its_connections() {
         use Outcome::{Delivered, Gone, SlowConsumer};
-        let located = |n| Report::Located((0..n).map(conn).collect());
+        let located = |n| Report::Located { connections: (0..n).map(conn).collect(), elsewhere: false };
         let outcome = |n, outcome| Report::Outcome(conn(n), outcome);
         let check = |reports: &[Report], complete: bool, status: Status| {
             let gather = gathered(reports);
@@ -168,7 +296,7 @@ mod tests {
     #[test]
     fn a_connection_that_did_not_report_is_said_to_have_timed_out() {
         let gather =
-            gathered(&[Report::Located(vec![conn(1), conn(2)]), Report::Outcome(conn(2), Outcome::Closed)]);
+            gathered(&[Report::Located { connections: vec![conn(1), conn(2)], elsewhere: false }, Report::Outcome(conn(2), Outcome::Closed)]);
         let result = gather.kick_result("u", "node-1");
         assert_eq!(result.status, KickStatus::Kicked);
         let statuses: Vec<_> = result.connections.iter().map(|one| one.status).collect();
@@ -187,9 +315,28 @@ mod tests {
     #[test]
     fn a_lookup_says_online_or_not() {
         assert_eq!(gathered(&[]).user_connections("u", "n"), None);
-        let nobody = gathered(&[Report::Located(vec![])]).user_connections("u", "n");
+        let nobody = gathered(&[Report::Located { connections: vec![], elsewhere: false }]).user_connections("u", "n");
         assert!(nobody.is_some_and(|found| !found.online));
-        let found = gathered(&[Report::Located(vec![conn(5)])]).user_connections("u", "n");
+        let found = gathered(&[Report::Located { connections: vec![conn(5)], elsewhere: false }]).user_connections("u", "n");
         assert!(found.is_some_and(|found| found.online && found.connections.len() == 1));
+    }
+
+    #[test]
+    fn other_nodes_are_waited_for_and_counted() {
+        let ours = |connections| Report::Located { connections, elsewhere: true };
+        let theirs = |answer| Report::Remote(vec![RemoteNode { node: "b".into(), answer }]);
+        let said = |connections| RemoteAnswer::Said { connections, audience: 0, unconfirmed: 0 };
+        let check = |reports: &[Report], complete: bool, status: Status| {
+            let gather = gathered(reports);
+            assert_eq!((gather.is_complete(), gather.send_result("u", "a").status), (complete, status), "{reports:?}");
+        };
+        check(&[ours(vec![])], false, Status::TimedOut);
+        check(&[ours(vec![]), theirs(said(vec![]))], true, Status::Offline);
+        check(&[ours(vec![]), theirs(said(vec![(conn(9), Outcome::Delivered)]))], true, Status::Delivered);
+        check(&[ours(vec![]), theirs(said(vec![(conn(9), Outcome::Gone)]))], true, Status::Failed);
+        check(&[ours(vec![]), theirs(RemoteAnswer::TimedOut)], true, Status::TimedOut);
+        check(&[ours(vec![]), theirs(RemoteAnswer::Unavailable)], true, Status::Unavailable);
+        let delivered = Report::Outcome(conn(1), Outcome::Delivered);
+        check(&[ours(vec![conn(1)]), delivered, theirs(RemoteAnswer::Unavailable)], true, Status::Delivered);
     }
 }

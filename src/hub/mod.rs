@@ -10,6 +10,7 @@
 pub mod directory;
 pub mod gather;
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -83,13 +84,15 @@ pub struct Hub {
     me: ReactorId,
     homes: Homes,
     directory: Directory,
+    /// Users at home here who are on other nodes as well: few.
+    elsewhere: HashSet<Arc<str>>,
 }
 
 impl Hub {
     /// An empty hub for reactor `me`.
     pub fn new(me: ReactorId, homes: Homes) -> Self {
         let directory = Directory::new(homes.hash());
-        Hub { me, homes, directory }
+        Hub { me, homes, directory, elsewhere: HashSet::new() }
     }
 
     /// Who is home to whom.
@@ -117,6 +120,25 @@ impl Hub {
         }
     }
 
+    /// Whether `user` is known to be on other nodes as well.
+    pub fn is_elsewhere(&self, user: &str) -> bool {
+        !self.elsewhere.is_empty() && self.elsewhere.contains(user)
+    }
+
+    /// Notes whether `user` is on other nodes as well. Of no concern for users without a connection here.
+    pub fn set_elsewhere(&mut self, user: &str, elsewhere: bool) {
+        if !elsewhere {
+            self.elsewhere.remove(user);
+        } else if !self.directory.connections(user).is_empty() {
+            self.elsewhere.insert(user.into());
+        }
+    }
+
+    /// All users with a connection, of those at home here, in no order.
+    pub fn all_users(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.directory.users()
+    }
+
     /// Records a connection of a user at home here.
     ///
     /// # Errors
@@ -128,7 +150,11 @@ impl Hub {
 
     /// Forgets a connection of a user at home here.
     pub fn leave(&mut self, user: &str, connection: ConnId) -> Edge {
-        self.directory.leave(user, connection)
+        let edge = self.directory.leave(user, connection);
+        if edge == Edge::Offline {
+            self.elsewhere.remove(user);
+        }
+        edge
     }
 }
 

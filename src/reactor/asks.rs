@@ -43,6 +43,10 @@ impl Reactor {
     pub(super) fn ask(&mut self, slot: u32, asked: Asked) -> Option<Response> {
         let connection = self.table.id(slot)?;
         let ticket = self.asks.next;
+        let gather = match &asked.question {
+            Question::Broadcast { .. } if self.shared.cluster.is_some() => Gather::with_other_nodes(),
+            _ => Gather::default(),
+        };
         self.asks.next += 1;
         let (user, action) = match &asked.question {
             Question::User { user_id } => (Some(user_id.clone()), Action::Locate),
@@ -55,7 +59,7 @@ impl Reactor {
         };
         self.asks
             .waiting
-            .insert(ticket, Ask { connection, asked, gather: Gather::default(), since: self.now });
+            .insert(ticket, Ask { connection, asked, gather, since: self.now });
         let reply = ReplyTo::Request { reactor: self.me, ticket };
         match (user, action) {
             (Some(user), action) => self.route(&user, action, reply),

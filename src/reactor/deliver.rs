@@ -4,9 +4,10 @@
 use super::Reactor;
 use super::connection::{Connection, Endpoint, Flag};
 use super::message::{Action, Kick, ReactorMessage, ReplyTo};
+use crate::cluster::message::ClusterMessage;
 use crate::delivery::Outcome;
 use crate::hub::Route;
-use crate::hub::gather::Report;
+use crate::hub::gather::{RemoteNode, Report};
 use crate::ids::{ConnId, ReactorId};
 use crate::limits::DEFLATE_MIN_BYTES;
 use crate::metrics::Counter;
@@ -51,11 +52,19 @@ impl Reactor {
         }
     }
 
+    /// Does `action` to the user's connections on this node, `targets`, and
+    /// has the cluster do it on the nodes the user may be on besides.
     fn carry_out(&mut self, user: &str, targets: &[ConnId], action: Action, reply: &ReplyTo) {
-        if let ReplyTo::Request { .. } | ReplyTo::Thread(_) = reply {
-            self.report(reply, Report::Located(targets.to_vec()));
+        let ask_cluster = self.shared.cluster.is_some()
+            && !reply.is_remote()
+            && (targets.is_empty() || self.hub.is_elsewhere(user));
+        if reply.wants_reports() {
+            let connections = targets.to_vec();
+            self.report(reply, Report::Located { connections, elsewhere: ask_cluster });
         }
-        if let (&ReplyTo::Client(sender), []) = (reply, targets) {
+        if ask_cluster {
+            self.ask_cluster(user, action.clone(), reply);
+        } else if let (&ReplyTo::Client(sender), []) = (reply, targets) {
             return self.undelivered(sender, user);
         }
         for &connection in targets {
@@ -69,6 +78,26 @@ impl Reactor {
                 }
             }
         }
+    }
+
+    fn ask_cluster(&mut self, user: &str, action: Action, reply: &ReplyTo) {
+        let message = ClusterMessage::Act { user: user.into(), action, reply: reply.clone() };
+        if !self.post_to_cluster(message) {
+            self.report(reply, Report::Overloaded);
+            if let ReplyTo::Client(sender) = reply {
+                self.tell_sender(*sender, |out| protocol::write_error(out, "The node is overloaded"));
+            }
+        }
+    }
+
+    /// Posts to the cluster, if there is one; what does not fit is counted.
+    pub(super) fn post_to_cluster(&self, message: ClusterMessage) -> bool {
+        let Some(cluster) = &self.shared.cluster else { return false };
+        let posted = cluster.post(message).is_ok();
+        if !posted {
+            self.count(Counter::DroppedMailboxFull, 1);
+        }
+        posted
     }
 
     /// Does `action` to a connection of this reactor.
@@ -95,6 +124,12 @@ impl Reactor {
     /// Sends a frame to every connection of the node.
     pub(super) fn broadcast(&mut self, frame: Frame, reply: ReplyTo) {
         self.count(Counter::Broadcasts, 1);
+        if self.shared.cluster.is_some() && !reply.is_remote() {
+            let message = ClusterMessage::Broadcast { frame: frame.clone(), reply: reply.clone() };
+            if !self.post_to_cluster(message) {
+                self.report(&reply, Report::Remote(vec![RemoteNode::all_unavailable()]));
+            }
+        }
         for index in 0..self.shared.mailboxes.len() {
             let reactor = ReactorId(index as u8);
             if reactor == self.me {
@@ -235,6 +270,10 @@ impl Reactor {
             ReplyTo::Request { reactor, ticket } if *reactor == self.me => self.absorb(*ticket, report),
             ReplyTo::Request { reactor, ticket } => {
                 self.post(*reactor, ReactorMessage::Report { ticket: *ticket, report });
+            }
+            ReplyTo::Cluster { ticket: None } => {}
+            ReplyTo::Cluster { ticket: Some(ticket) } => {
+                self.post_to_cluster(ClusterMessage::Report { ticket: *ticket, report });
             }
             // A caller that gave up has dropped the other end.
             ReplyTo::Thread(caller) => drop(caller.try_send(report)),

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use super::Reactor;
 use super::mailbox::Full;
 use super::message::{Order, Presence, ReactorMessage, ReplyTo};
+use crate::cluster::message::ClusterMessage;
 use crate::hub::directory::{Edge, Refused};
 use crate::ids::{ConnId, ReactorId};
 use crate::metrics::{Counter, Gauge};
 use crate::ws::close::CloseReason;
+
+/// Users told to the cluster at once.
+const USERS_PER_SLICE: usize = 1000;
 
 impl Reactor {
     /// Takes orders; false when told to stop.
@@ -66,6 +70,8 @@ impl Reactor {
                 self.absorb(ticket, report);
                 self.settle_ask(ticket);
             }
+            ReactorMessage::Elsewhere { user, elsewhere } => self.hub.set_elsewhere(&user, elsewhere),
+            ReactorMessage::ListUsers { round } => self.begin_listing(round),
             ReactorMessage::Undelivered { sender, user } => {
                 self.tell_sender(sender, |out| crate::protocol::write_undelivered(out, &user));
             }
@@ -90,11 +96,48 @@ impl Reactor {
             Edge::Offline => (Counter::UsersOffline, Presence::Offline(user.clone())),
         };
         self.count(counter, 1);
+        if self.shared.cluster.is_some() {
+            self.tell_cluster(match edge {
+                Edge::Online => ClusterMessage::Joined(user.clone()),
+                Edge::Offline | Edge::None => ClusterMessage::Left(user.clone()),
+            });
+        }
         if let Some(listener) = self.shared.presence.get()
             && listener.try_send(presence).is_err()
         {
             self.count(Counter::PresenceDropped, 1);
         }
+    }
+
+    /// Tells the cluster what it must learn, in order: what does not fit its
+    /// mailbox is kept. The cluster's thread takes its mail whether Redis is
+    /// there or not, so what is kept is what comes in during one round trip.
+    fn tell_cluster(&mut self, message: ClusterMessage) {
+        self.cluster_backlog.push_back(message);
+        self.post_cluster_backlog();
+    }
+
+    /// Posts what is kept for the cluster, as far as there is room.
+    pub(super) fn post_cluster_backlog(&mut self) {
+        let Some(cluster) = &self.shared.cluster else { return };
+        while let Some(message) = self.cluster_backlog.pop_front() {
+            if let Err(Full(message)) = cluster.post(message) {
+                self.cluster_backlog.push_front(message);
+                return;
+            }
+        }
+    }
+
+    /// Tells the cluster all users at home here, in slices.
+    fn begin_listing(&mut self, round: u64) {
+        let all: Vec<Arc<str>> = self.hub.all_users().cloned().collect();
+        // What was to be told one by one is in the list.
+        self.cluster_backlog.clear();
+        let slices = all.chunks(USERS_PER_SLICE).map(<[_]>::to_vec).collect::<Vec<_>>();
+        for users in slices {
+            self.tell_cluster(ClusterMessage::Users { round, users, done: false });
+        }
+        self.tell_cluster(ClusterMessage::Users { round, users: Vec::new(), done: true });
     }
 
     /// Posts what must arrive: if the mailbox is full it is kept and posted

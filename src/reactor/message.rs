@@ -62,6 +62,18 @@ pub enum ReactorMessage {
         /// What came of it.
         report: Report,
     },
+    /// To a user's home: whether the user is on other nodes as well.
+    Elsewhere {
+        /// The user.
+        user: Box<str>,
+        /// Whether it is.
+        elsewhere: bool,
+    },
+    /// To every reactor: tell the cluster which users are at home with you.
+    ListUsers {
+        /// Goes into the answer.
+        round: u64,
+    },
     /// To the owner of the connection that sent a message to a user who is offline.
     Undelivered {
         /// The sender.
@@ -92,7 +104,7 @@ pub struct Kick {
 }
 
 impl Action {
-    fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         match self {
             Action::Deliver(frame) => frame.len(),
             Action::Kick(kick) => kick.reason.len() + kick.farewell.as_ref().map_or(0, String::len),
@@ -111,6 +123,8 @@ impl Weigh for ReactorMessage {
             | ReactorMessage::Leave { .. }
             | ReactorMessage::JoinRefused(_)
             | ReactorMessage::Report { .. }
+            | ReactorMessage::Elsewhere { .. }
+            | ReactorMessage::ListUsers { .. }
             | ReactorMessage::Undelivered { .. } => 0,
         }
     }
@@ -138,6 +152,27 @@ pub enum ReplyTo {
     },
     /// A thread of the program that embeds this library.
     Thread(Sender<Report>),
+    /// Another node, by way of the cluster. What comes from there is not passed on to further nodes.
+    Cluster {
+        /// Which of its requests; `None` when it does not want to know.
+        ticket: Option<u64>,
+    },
+}
+
+impl ReplyTo {
+    /// Whether the request came from another node.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, ReplyTo::Cluster { .. })
+    }
+
+    /// Whether each connection's outcome is wanted.
+    pub fn wants_reports(&self) -> bool {
+        match self {
+            ReplyTo::Request { .. } | ReplyTo::Thread(_) => true,
+            ReplyTo::Cluster { ticket } => ticket.is_some(),
+            ReplyTo::Nobody | ReplyTo::Client(_) => false,
+        }
+    }
 }
 
 /// An order for a reactor. Travels in a queue of its own that data cannot fill.

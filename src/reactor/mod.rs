@@ -43,6 +43,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::clock::Tick;
+use crate::cluster::message::ClusterMessage;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::{ConnId, ReactorId};
@@ -144,6 +145,8 @@ pub struct Reactor {
     /// Messages that must arrive and found a mailbox full. Bounded by the
     /// connections that have joined a home elsewhere.
     backlog: VecDeque<(ReactorId, ReactorMessage)>,
+    /// The same for the cluster.
+    cluster_backlog: VecDeque<ClusterMessage>,
     table: ConnTable<TcpStream>,
     hub: Hub,
     outgoing: Outgoing,
@@ -202,6 +205,7 @@ impl Reactor {
             inbox: parts.inbox,
             orders: parts.orders,
             backlog: VecDeque::new(),
+            cluster_backlog: VecDeque::new(),
             outgoing: Outgoing::default(),
             members: Members::default(),
             websockets: 0,
@@ -247,6 +251,7 @@ impl Reactor {
         }
         self.empty_inbox();
         self.post_backlog();
+        self.post_cluster_backlog();
         for event in events {
             match LISTENERS.iter().position(|token| *token == event.token()) {
                 Some(door) => self.doors[door].waiting = true,
@@ -275,7 +280,7 @@ impl Reactor {
             return Duration::ZERO;
         }
         let mut ticks = self.sweep.ticks_left(self.now);
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() || !self.cluster_backlog.is_empty() {
             ticks = ticks.min(1);
         }
         if let Some(due) = self.batches.ticks_left(self.now) {

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::mailbox::Mailbox;
 use super::message::{Presence, ReactorMessage};
+use crate::cluster::message::ClusterMessage;
 use crate::drain::Phase;
 use crate::hub::Homes;
 use crate::ids::ReactorId;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub limiter: AddressLimiter,
     /// Into each reactor.
     pub mailboxes: Vec<Mailbox<ReactorMessage>>,
+    /// Into the cluster, if there is one.
+    pub cluster: Option<Mailbox<ClusterMessage>>,
     /// Which reactor is home to whom.
     pub homes: Homes,
     /// When the node started; ticks count from here in every reactor.

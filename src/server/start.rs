@@ -124,6 +124,7 @@ fn shared(
         metrics: Metrics::new(ways.len()),
         limiter: AddressLimiter::new(),
         mailboxes: ways.iter().map(|way| way.mailbox.clone()).collect(),
+        cluster: None,
         homes: Homes::new(ways.len() as u8, fastrand::u64(..), &identity.instance_id),
         started: Instant::now(),
         drain_seed: fastrand::u64(..),

@@ -151,6 +151,7 @@ fn outcome_code(outcome: Outcome) -> u8 {
         Outcome::Closed => 3,
         Outcome::Overloaded => 4,
         Outcome::TimedOut => 5,
+        Outcome::Unavailable => 6,
     }
 }
 
@@ -163,6 +164,7 @@ fn outcome(code: u8) -> Outcome {
         2 => Outcome::Gone,
         3 => Outcome::Closed,
         4 => Outcome::Overloaded,
+        6 => Outcome::Unavailable,
         _ => Outcome::TimedOut,
     }
 }
