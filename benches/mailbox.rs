@@ -11,12 +11,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, TrySendError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
-use throng::reactor::mailbox::{Full, Wake, mailbox};
+use throng::limits::{MAILBOX_BYTES, MAILBOX_MESSAGES};
+use throng::reactor::mailbox::{Full, Wake, Weigh, mailbox};
 
-/// As large as what reactors send each other.
-type Message = [u64; 8];
+/// As large as what reactors send each other, and as heavy as a short frame.
+#[derive(Debug)]
+struct Message([u64; 8]);
 
-const CAPACITY: usize = 16 * 1024;
+impl Weigh for Message {
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// Wakes nobody: the bench looks for itself.
 struct Awake;
@@ -39,19 +45,19 @@ fn one_thread(c: &mut Criterion) {
     let mut group = c.benchmark_group("mailbox/one thread");
     for batch in [1, 64, 1024] {
         group.throughput(Throughput::Elements(batch));
-        let (sender, receiver) = mailbox::<Message>(CAPACITY, Arc::new(Awake));
+        let (sender, receiver) = mailbox::<Message>(MAILBOX_MESSAGES, MAILBOX_BYTES, Arc::new(Awake));
         group.bench_function(format!("throng/{batch}"), |b| {
             b.iter(|| {
-                (0..batch).for_each(|n| sender.post(black_box([n; 8])).unwrap());
+                (0..batch).for_each(|n| sender.post(black_box(Message([n; 8]))).unwrap());
                 receiver.begin();
                 let taken = std::iter::from_fn(|| receiver.pop()).map(black_box).count();
                 assert_eq!(taken as u64, batch);
             });
         });
-        let (sender, receiver) = mpsc::sync_channel::<Message>(CAPACITY);
+        let (sender, receiver) = mpsc::sync_channel::<Message>(MAILBOX_MESSAGES);
         group.bench_function(format!("std mpsc/{batch}"), |b| {
             b.iter(|| {
-                (0..batch).for_each(|n| sender.try_send(black_box([n; 8])).unwrap());
+                (0..batch).for_each(|n| sender.try_send(black_box(Message([n; 8]))).unwrap());
                 assert_eq!(receiver.try_iter().map(black_box).count() as u64, batch);
             });
         });
@@ -61,12 +67,13 @@ fn one_thread(c: &mut Criterion) {
 
 /// `count` messages from another thread to one that sleeps while there is nothing to do.
 fn between_threads(count: u64) -> Duration {
-    let (sender, receiver) = mailbox::<Message>(CAPACITY, Arc::new(Bell(thread::current())));
+    let (sender, receiver) =
+        mailbox::<Message>(MAILBOX_MESSAGES, MAILBOX_BYTES, Arc::new(Bell(thread::current())));
     let start = Instant::now();
     thread::scope(|scope| {
         scope.spawn(move || {
             for n in 0..count {
-                let mut message = [n; 8];
+                let mut message = Message([n; 8]);
                 while let Err(Full(refused)) = sender.post(message) {
                     message = refused;
                     thread::yield_now();
@@ -87,12 +94,12 @@ fn between_threads(count: u64) -> Duration {
 }
 
 fn between_threads_by_std(count: u64) -> Duration {
-    let (sender, receiver) = mpsc::sync_channel::<Message>(CAPACITY);
+    let (sender, receiver) = mpsc::sync_channel::<Message>(MAILBOX_MESSAGES);
     let start = Instant::now();
     thread::scope(|scope| {
         scope.spawn(move || {
             for n in 0..count {
-                let mut message = [n; 8];
+                let mut message = Message([n; 8]);
                 while let Err(TrySendError::Full(refused)) = sender.try_send(message) {
                     message = refused;
                     thread::yield_now();
