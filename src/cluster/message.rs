@@ -1,11 +1,17 @@
-//! What reactors and the handle ask of the cluster.
+//! What reactors, the handle and the subscriber ask of the cluster's publisher.
 
 use std::sync::Arc;
 
+use crate::delivery::Outcome;
 use crate::hub::gather::Report;
+use crate::ids::ConnId;
 use crate::reactor::mailbox::Weigh;
 use crate::reactor::message::{Action, ReplyTo};
 use crate::ws::frame::Frame;
+
+use super::registry::Member;
+use super::streams::Missing;
+use super::wire::Stream;
 
 /// Travels in the cluster's bounded mailbox.
 #[derive(Debug)]
@@ -47,6 +53,61 @@ pub enum ClusterMessage {
         /// What came of it.
         report: Report,
     },
+    /// From the subscriber.
+    Heard(Heard),
+}
+
+/// What the subscriber heard and does not deal with itself.
+#[derive(Debug)]
+pub enum Heard {
+    /// It is subscribed, as this incarnation; from now on nothing is missed.
+    Subscribed {
+        /// Of this node.
+        incarnation: u64,
+    },
+    /// Its connection broke; it is opening another.
+    Deaf,
+    /// A node asked for something and wants to know what came of it.
+    Asked {
+        /// Names the request to the reactors.
+        ticket: u64,
+        /// Who asked.
+        from: Member,
+        /// The request's name at that node.
+        id: u64,
+        /// Whether every reactor answers, rather than a user's connections.
+        broadcast: bool,
+    },
+    /// A node answered a request of ours.
+    Acked {
+        /// Who.
+        from: Member,
+        /// Which request.
+        id: u64,
+        /// The user's connections there.
+        connections: Vec<(ConnId, Outcome)>,
+        /// Connections a broadcast was queued for.
+        audience: u64,
+        /// Reactors that did not confirm.
+        unconfirmed: u64,
+    },
+    /// Ask the source for what did not come.
+    Missing(Missing),
+    /// A node asks for numbers of a stream of ours.
+    Resend {
+        /// Who asks.
+        from: Member,
+        /// Which stream.
+        stream: Stream,
+        /// First number.
+        first: u64,
+        /// Last number.
+        last: u64,
+    },
+    /// Where this user is has changed.
+    Forget(Box<str>),
+    /// A node was heard of that was not known.
+    Newcomer,
 }
 
 impl Weigh for ClusterMessage {
@@ -55,7 +116,10 @@ impl Weigh for ClusterMessage {
             ClusterMessage::Act { action, .. } => action.weight(),
             ClusterMessage::Broadcast { frame, .. } => frame.len(),
             ClusterMessage::Users { users, .. } => users.len() * size_of::<Arc<str>>(),
-            ClusterMessage::Joined(_) | ClusterMessage::Left(_) | ClusterMessage::Report { .. } => 0,
+            ClusterMessage::Joined(_)
+            | ClusterMessage::Left(_)
+            | ClusterMessage::Report { .. }
+            | ClusterMessage::Heard(_) => 0,
         }
     }
 }
