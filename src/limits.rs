@@ -89,7 +89,24 @@ pub const CONTROL_PAYLOAD_BYTES: usize = 125;
 /// Payloads shorter than this are not worth compressing.
 pub const DEFLATE_MIN_BYTES: usize = 128;
 
+/// A node's id, in bytes of UTF-8: a DNS name fits.
+pub const NODE_ID_BYTES: usize = 253;
+
+/// A batch of envelopes between nodes is sealed before it exceeds this; one
+/// larger envelope is a batch of its own.
+pub const CLUSTER_BATCH_BYTES: usize = 64 * 1024;
+
+/// One text in an envelope between nodes. Redis closes a subscriber that is
+/// 32 MiB behind, and a message must not be what closes it.
+pub const CLUSTER_TEXT_BYTES: usize = 8 * 1024 * 1024;
+
+/// The largest batch that is read: a kick has two texts.
+pub const CLUSTER_BATCH_BYTES_MAX: usize = 2 * CLUSTER_TEXT_BYTES + CLUSTER_BATCH_BYTES;
+
 const _: () = {
+    assert!(CLUSTER_BATCH_BYTES_MAX < 32 * 1024 * 1024);
+    assert!(NODE_ID_BYTES <= u8::MAX as usize);
+    assert!(NODE_ID_BYTES + USER_ID_BYTES + 1024 < CLUSTER_BATCH_BYTES);
     assert!(READ_BUDGET_BYTES >= READ_BUFFER_BYTES);
     assert!(HTTP_HEAD_BYTES <= READ_BUFFER_BYTES);
     assert!(READ_PAUSE_BYTES <= SHARED_BYTES);

@@ -36,6 +36,18 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         &["crate::hub", "crate::reactor", "crate::server", "crate::admin"],
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
+    (
+        &["cluster/wire"],
+        &[
+            "crate::hub",
+            "crate::reactor",
+            "crate::server",
+            "crate::admin",
+            "crate::ws",
+            "crate::http",
+            "crate::config",
+        ],
+    ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (
         &["ids", "limits", "clock", "delivery"],

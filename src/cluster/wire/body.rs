@@ -1,0 +1,243 @@
+//! The body of each kind of envelope, written and read side by side.
+
+use super::{Envelope, Stream};
+use crate::delivery::Outcome;
+use crate::limits::{CLUSTER_TEXT_BYTES, USER_ID_BYTES};
+
+/// Bytes of one connection in an ack.
+const ROW_BYTES: usize = 9;
+
+/// A text longer than its field may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+/// Appends the body of `envelope`. On an error, `out` ends in a part of it.
+pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<(), TooLong> {
+    match envelope {
+        Envelope::Send { id, user, text, wants_result } => {
+            put_u64(out, *id);
+            out.push(u8::from(*wants_result));
+            put_text(out, user, USER_ID_BYTES)?;
+            put_text(out, text, CLUSTER_TEXT_BYTES)?;
+        }
+        Envelope::Broadcast { id, text, wants_result } => {
+            put_u64(out, *id);
+            out.push(u8::from(*wants_result));
+            put_text(out, text, CLUSTER_TEXT_BYTES)?;
+        }
+        Envelope::Kick { id, user, reason, farewell } => {
+            put_u64(out, *id);
+            out.push(u8::from(farewell.is_some()));
+            put_text(out, user, USER_ID_BYTES)?;
+            put_text(out, reason, CLUSTER_TEXT_BYTES)?;
+            put_text(out, farewell.unwrap_or_default(), CLUSTER_TEXT_BYTES)?;
+        }
+        Envelope::Locate { id, user } => {
+            put_u64(out, *id);
+            put_text(out, user, USER_ID_BYTES)?;
+        }
+        Envelope::Ack { id, connections, audience, unconfirmed } => {
+            put_u64(out, *id);
+            put_u64(out, *audience);
+            put_u32(out, *unconfirmed);
+            if connections.len() > CLUSTER_TEXT_BYTES / ROW_BYTES {
+                return Err(TooLong);
+            }
+            put_u32(out, connections.len() as u32);
+            for (connection, outcome) in connections {
+                put_u64(out, *connection);
+                out.push(outcome_code(*outcome));
+            }
+        }
+        Envelope::Elsewhere { user, elsewhere } => {
+            out.push(u8::from(*elsewhere));
+            put_text(out, user, USER_ID_BYTES)?;
+        }
+        Envelope::Forget { user } => put_text(out, user, USER_ID_BYTES)?,
+        Envelope::Resend { stream, from, to } | Envelope::Lost { stream, from, to } => {
+            put_stream(out, *stream);
+            put_u64(out, *from);
+            put_u64(out, *to);
+        }
+    }
+    Ok(())
+}
+
+/// What a body says.
+pub(super) enum Body<'a> {
+    /// This.
+    Known(Envelope<'a>),
+    /// Nothing this version knows.
+    Unknown,
+    /// Nothing that could be said.
+    Malformed,
+}
+
+/// Reads the body of an envelope of this kind.
+pub(super) fn read(kind: u8, body: &[u8]) -> Body<'_> {
+    let mut fields = Fields(body);
+    let envelope = match kind {
+        0x01 => send(&mut fields),
+        0x02 => broadcast(&mut fields),
+        0x03 => kick(&mut fields),
+        0x04 => locate(&mut fields),
+        0x05 => ack(&mut fields),
+        0x06 => elsewhere(&mut fields),
+        0x07 => forget(&mut fields),
+        0x81 => range(&mut fields).map(|(stream, from, to)| Envelope::Resend { stream, from, to }),
+        0x82 => range(&mut fields).map(|(stream, from, to)| Envelope::Lost { stream, from, to }),
+        _ => return Body::Unknown,
+    };
+    envelope.map_or(Body::Malformed, Body::Known)
+}
+
+fn send<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let (id, wants_result) = (fields.u64()?, fields.flag()?);
+    let (user, text) = (fields.text(USER_ID_BYTES)?, fields.text(CLUSTER_TEXT_BYTES)?);
+    Some(Envelope::Send { id, user, text, wants_result })
+}
+
+fn broadcast<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let (id, wants_result) = (fields.u64()?, fields.flag()?);
+    Some(Envelope::Broadcast { id, text: fields.text(CLUSTER_TEXT_BYTES)?, wants_result })
+}
+
+fn kick<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let (id, has_farewell) = (fields.u64()?, fields.flag()?);
+    let (user, reason) = (fields.text(USER_ID_BYTES)?, fields.text(CLUSTER_TEXT_BYTES)?);
+    let farewell = fields.text(CLUSTER_TEXT_BYTES)?;
+    Some(Envelope::Kick { id, user, reason, farewell: has_farewell.then_some(farewell) })
+}
+
+fn locate<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    Some(Envelope::Locate { id: fields.u64()?, user: fields.text(USER_ID_BYTES)? })
+}
+
+fn ack<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let (id, audience, unconfirmed) = (fields.u64()?, fields.u64()?, fields.u32()?);
+    let rows = usize::try_from(fields.u32()?).ok()?.checked_mul(ROW_BYTES)?;
+    let rows = fields.bytes(rows)?.chunks_exact(ROW_BYTES);
+    let mut connections = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut row = Fields(row);
+        connections.push((row.u64()?, outcome(row.u8()?)));
+    }
+    Some(Envelope::Ack { id, connections, audience, unconfirmed })
+}
+
+fn elsewhere<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let elsewhere = fields.flag()?;
+    Some(Envelope::Elsewhere { user: fields.text(USER_ID_BYTES)?, elsewhere })
+}
+
+fn forget<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    Some(Envelope::Forget { user: fields.text(USER_ID_BYTES)? })
+}
+
+/// A range of numbers of a stream, in order and not beginning below 1.
+fn range(fields: &mut Fields<'_>) -> Option<(Stream, u64, u64)> {
+    let kind = fields.u8()?;
+    let stream = stream(kind, fields.u64()?)?;
+    let (from, to) = (fields.u64()?, fields.u64()?);
+    (1 <= from && from <= to).then_some((stream, from, to))
+}
+
+/// What happened to a connection, as a byte.
+fn outcome_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Delivered => 0,
+        Outcome::SlowConsumer => 1,
+        Outcome::Gone => 2,
+        Outcome::Closed => 3,
+        Outcome::Overloaded => 4,
+        Outcome::TimedOut => 5,
+    }
+}
+
+/// A byte as what happened. What a later version calls otherwise is unknown
+/// here, which is what a timeout means.
+fn outcome(code: u8) -> Outcome {
+    match code {
+        0 => Outcome::Delivered,
+        1 => Outcome::SlowConsumer,
+        2 => Outcome::Gone,
+        3 => Outcome::Closed,
+        4 => Outcome::Overloaded,
+        _ => Outcome::TimedOut,
+    }
+}
+
+/// Appends a stream: its kind and the incarnation meant.
+pub(super) fn put_stream(out: &mut Vec<u8>, stream: Stream) {
+    let (kind, target) = match stream {
+        Stream::Broadcast => (0, 0),
+        Stream::To(incarnation) => (1, incarnation),
+    };
+    out.push(kind);
+    put_u64(out, target);
+}
+
+/// A kind and an incarnation as a stream; `None` for an unknown kind.
+pub(super) fn stream(kind: u8, target: u64) -> Option<Stream> {
+    match kind {
+        0 => Some(Stream::Broadcast),
+        1 => Some(Stream::To(target)),
+        _ => None,
+    }
+}
+
+pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+pub(super) fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str, bytes_max: usize) -> Result<(), TooLong> {
+    let length = u32::try_from(text.len()).ok().filter(|_| text.len() <= bytes_max).ok_or(TooLong)?;
+    put_u32(out, length);
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// What has not been read yet. Each method takes one field off the front, or
+/// says `None` when it is not there; no length is believed before its bytes
+/// are seen.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (field, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(field)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// The lowest bit of a byte; the others are left to later versions.
+    fn flag(&mut self) -> Option<bool> {
+        self.u8().map(|byte| byte & 1 == 1)
+    }
+
+    fn text(&mut self, bytes_max: usize) -> Option<&'a str> {
+        let length = usize::try_from(self.u32()?).ok().filter(|length| *length <= bytes_max)?;
+        std::str::from_utf8(self.bytes(length)?).ok()
+    }
+}
