@@ -104,6 +104,41 @@ pub const CLUSTER_TEXT_BYTES: usize = 8 * 1024 * 1024;
 pub const CLUSTER_BATCH_BYTES_MAX: usize = 2 * CLUSTER_TEXT_BYTES + CLUSTER_BATCH_BYTES;
 
 const _: () = {
+/// Gaps remembered in one stream between nodes; the oldest is given up first.
+pub const STREAM_GAPS: usize = 256;
+
+/// Nodes whose streams are kept apart, those that ended included.
+pub const STREAM_SOURCES: usize = 4096;
+
+/// How often is asked for what is missing of a stream.
+pub const STREAM_REPAIR_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long what is missing of a stream is waited for, from when it was found
+/// or a part of it came.
+pub const STREAM_REPAIR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Batches sent in answer to being asked for them, so that the answer does
+/// not make the receiver a slow subscriber.
+pub const STREAM_REPAIR_BYTES: usize = 4 * 1024 * 1024;
+
+/// Batches kept of one stream so that they can be sent again: what Redis holds
+/// for a subscriber before it closes it.
+pub const STREAM_RING_BYTES: usize = 32 * 1024 * 1024;
+
+/// The longest a batch is kept so that it can be sent again.
+pub const STREAM_RING_AGE: Duration = Duration::from_secs(30);
+
+/// The first silence of a stream after which it is said where it stands; each
+/// next one is twice as long.
+pub const STREAM_TICK_MIN: Duration = Duration::from_millis(200);
+
+/// The longest silence of a stream.
+pub const STREAM_TICK_MAX: Duration = Duration::from_secs(10);
+
+const _: () = {
+    assert!(STREAM_REPAIR_INTERVAL.as_millis() * 4 < STREAM_REPAIR_TIMEOUT.as_millis());
+    assert!(STREAM_REPAIR_TIMEOUT.as_millis() + STREAM_TICK_MAX.as_millis() < STREAM_RING_AGE.as_millis());
+    assert!(STREAM_REPAIR_BYTES <= STREAM_RING_BYTES);
     assert!(CLUSTER_BATCH_BYTES_MAX < 32 * 1024 * 1024);
     assert!(NODE_ID_BYTES <= u8::MAX as usize);
     assert!(NODE_ID_BYTES + USER_ID_BYTES + 1024 < CLUSTER_BATCH_BYTES);
