@@ -1,0 +1,4 @@
+-- Returns Redis's time in milliseconds and the fields of a node's record, none if there is no record.
+-- KEYS: record of the node.
+local time = redis.call('TIME')
+return { string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), redis.call('HGETALL', KEYS[1]) }
