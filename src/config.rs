@@ -31,6 +31,7 @@ pub use print::{manual, print};
 pub use types::{AddressRate, LogFormat, Secret, SlowConsumer};
 pub use value::{Shape, log_levels};
 
+use crate::cluster::connect::Target;
 use crate::limits;
 
 /// The effective configuration of one node.
@@ -97,6 +98,28 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// File the token was read from, if it came from one.
     pub admin_token_file: Option<PathBuf>,
+    /// Where Redis is; `None`: see `redis_host`.
+    pub redis_url: Option<Secret>,
+    /// Host of a plain Redis, if there is no URL; `None`: the node is alone.
+    pub redis_host: Option<String>,
+    /// Port of that Redis.
+    pub redis_port: u16,
+    /// Authorities trusted for TLS to Redis, instead of the system's.
+    pub redis_ca_file: Option<PathBuf>,
+    /// Beginning of all names in Redis.
+    pub redis_prefix: String,
+    /// Whether a node that cannot reach Redis refuses to start.
+    pub redis_required: bool,
+    /// Between two signs of life in Redis.
+    pub cluster_beat: Duration,
+    /// Silence after which other nodes call a node dead.
+    pub cluster_expiry: Duration,
+    /// Users whose nodes are remembered.
+    pub lookup_cache_users: usize,
+    /// How long they are remembered.
+    pub lookup_cache_time: Duration,
+    /// Bytes kept per node so that they can be sent again.
+    pub cluster_ring_bytes: usize,
     /// Form of the log lines.
     pub log_format: LogFormat,
     /// What is logged: a level, or `target=level` pairs separated by commas.
@@ -135,6 +158,17 @@ impl Default for Config {
             simulate_interval: Duration::from_secs(5),
             admin_token: None,
             admin_token_file: None,
+            redis_url: None,
+            redis_host: None,
+            redis_port: 6379,
+            redis_ca_file: None,
+            redis_prefix: "throng".to_owned(),
+            redis_required: false,
+            cluster_beat: Duration::from_secs(10),
+            cluster_expiry: Duration::from_secs(60),
+            lookup_cache_users: 100_000,
+            lookup_cache_time: Duration::from_secs(30),
+            cluster_ring_bytes: 8 * 1024 * 1024,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
@@ -156,6 +190,20 @@ impl Config {
         }
         let names = |keys: Vec<&Key>| keys.iter().map(|key| key.name).collect();
         (config, names(live), names(restart))
+    }
+}
+
+impl Config {
+    /// Where Redis is, if the node is not alone.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, without the password in it.
+    pub fn redis_target(&self) -> Result<Option<Target>, String> {
+        match (&self.redis_url, &self.redis_host) {
+            (Some(url), _) => url.expose().parse().map(Some),
+            (None, Some(host)) => Ok(Some(Target::single(host, self.redis_port))),
+            (None, None) => Ok(None),
+        }
     }
 }
 

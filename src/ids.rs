@@ -36,6 +36,16 @@ impl ConnId {
         ConnId(u64::from(reactor.0) << 56 | u64::from(slot) << 32 | u64::from(generation))
     }
 
+    /// The eight bytes, for another node to give back.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// What [`ConnId::as_u64`] gave.
+    pub fn from_u64(bits: u64) -> Self {
+        ConnId(bits)
+    }
+
     /// The reactor that owns the connection.
     pub fn reactor(self) -> ReactorId {
         ReactorId((self.0 >> 56) as u8)

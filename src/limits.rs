@@ -26,6 +26,12 @@ pub const MAILBOX_MESSAGES: usize = 16 * 1024;
 /// Bytes of payload those messages may hold on to.
 pub const MAILBOX_BYTES: usize = 64 * 1024 * 1024;
 
+/// Messages the cluster's mailbox holds.
+pub const CLUSTER_MAILBOX_MESSAGES: usize = 64 * 1024;
+
+/// Bytes of payload those messages may hold on to.
+pub const CLUSTER_MAILBOX_BYTES: usize = 64 * 1024 * 1024;
+
 /// Orders (drain, reload, stop) a reactor's control queue holds.
 pub const CONTROL_MESSAGES: usize = 64;
 
@@ -103,7 +109,6 @@ pub const CLUSTER_TEXT_BYTES: usize = 8 * 1024 * 1024;
 /// The largest batch that is read: a kick has two texts.
 pub const CLUSTER_BATCH_BYTES_MAX: usize = 2 * CLUSTER_TEXT_BYTES + CLUSTER_BATCH_BYTES;
 
-const _: () = {
 /// Gaps remembered in one stream between nodes; the oldest is given up first.
 pub const STREAM_GAPS: usize = 256;
 

@@ -37,14 +37,10 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (
-        &["cluster/wire"],
-        &["cluster/wire", "cluster/streams"],
+        &["cluster/wire", "cluster/streams", "cluster/router", "cluster/link"],
         &[
-            "crate::hub",
-            "crate::reactor",
             "crate::server",
             "crate::admin",
-            "crate::ws",
             "crate::http",
             "crate::config",
         ],

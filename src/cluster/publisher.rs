@@ -8,7 +8,6 @@
 
 mod membership;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -206,7 +205,6 @@ impl Publisher {
             }
             Heard::Asked { ticket, from, id, broadcast } => link.router.asked(ticket, from, id, broadcast, now),
             Heard::Acked { from, id, connections, audience, unconfirmed } => {
-                let unconfirmed = u64::from(unconfirmed);
                 let answer = RemoteAnswer::Said { connections, audience, unconfirmed };
                 link.router.acked(&from, id, answer, now);
             }
@@ -387,9 +385,6 @@ impl Publisher {
         self.overview.set_state(if ready { LinkState::Ready } else { LinkState::Joining });
     }
 }
-
-/// The users of one registration, with what is to be told.
-type Told = HashMap<Member, Vec<Arc<str>>>;
 
 /// Records of other nodes as members.
 fn others(records: &[NodeRecord], me: &Member) -> Vec<Member> {

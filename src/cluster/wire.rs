@@ -112,11 +112,7 @@ pub enum Envelope<'a> {
         stream: Stream,
         /// The first number.
         from: u64,
-<<<<<<< HEAD
-        /// The last number; `u64::MAX` for all there are.
-=======
         /// The last number; may lie beyond what was sent, for all there are.
->>>>>>> cluster-wire
         to: u64,
     },
     /// These numbers of a stream of mine cannot be sent again; not numbered itself.

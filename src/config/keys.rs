@@ -167,6 +167,7 @@ const TIMEOUTS: &str = "Timeouts";
 const POLICY: &str = "Policy";
 const DRAIN: &str = "Drain";
 const ADMINISTRATION: &str = "Administration";
+const CLUSTER: &str = "Cluster";
 const LOGGING: &str = "Logging";
 
 /// Every key, in the order of the documentation.
@@ -249,7 +250,7 @@ pub static KEYS: &[Key] = &[
         RATE,
         LIVE,
         "messages-per-second",
-        "Messages taken from one client in a second; 0 is no limit. Up to 1000000."
+        "Messages taken from one client in a second; 0 is no limit. Up to 65535."
     ),
     key!(
         LIMITS,
@@ -391,6 +392,89 @@ pub static KEYS: &[Key] = &[
         "admin-token-file",
         "File that holds admin_token, relative to the working directory; white space around it is ignored. It is read \
          again at a reload."
+    ),
+    key!(
+        CLUSTER, redis_url, SECRET, RESTART, "redis-url",
+        "Redis that makes this node one of a cluster: redis://[[user]:password@]host[:port][/database], \
+         redis+sentinel://host:port,.../master or redis+cluster://host:port,...; rediss is TLS. Better given in the \
+         environment if it has a password. Without it and redis_host the node is alone.",
+        plain_variable: Some("REDIS_URL")
+    ),
+    key!(
+        CLUSTER, redis_host, OPTIONAL_TEXT, RESTART, "redis-host",
+        "Host of a Redis without password, if redis_url is not set.",
+        plain_variable: Some("REDIS_HOST")
+    ),
+    key!(
+        CLUSTER, redis_port, PORT, RESTART, "redis-port",
+        "Port of redis_host.",
+        plain_variable: Some("REDIS_PORT")
+    ),
+    key!(
+        CLUSTER,
+        redis_ca_file,
+        PATH,
+        RESTART,
+        "redis-ca-file",
+        "Certificates, in PEM, of the authorities trusted for TLS to Redis instead of the system's."
+    ),
+    key!(
+        CLUSTER,
+        redis_prefix,
+        TEXT,
+        RESTART,
+        "redis-prefix",
+        "Beginning of all keys and channels in Redis: 1 to 64 letters, digits and . _ : - and the same on all nodes of \
+         a cluster."
+    ),
+    key!(
+        CLUSTER,
+        redis_required,
+        SWITCH,
+        RESTART,
+        "redis-required",
+        "Refuse to start while Redis cannot be reached. Otherwise the node starts alone and joins later."
+    ),
+    key!(
+        CLUSTER,
+        cluster_beat,
+        DURATION,
+        RESTART,
+        "cluster-beat",
+        "Time between two signs of life in Redis. 100ms to 5m."
+    ),
+    key!(
+        CLUSTER,
+        cluster_expiry,
+        DURATION,
+        RESTART,
+        "cluster-expiry",
+        "Silence after which other nodes call a node dead and remove its users, by the clock of Redis. At least twice \
+         cluster_beat, at most 1h; the same on all nodes."
+    ),
+    key!(
+        CLUSTER,
+        lookup_cache_users,
+        COUNT,
+        RESTART,
+        "lookup-cache-users",
+        "Users of other nodes whose place is remembered. 2 to 655350."
+    ),
+    key!(
+        CLUSTER,
+        lookup_cache_time,
+        DURATION,
+        RESTART,
+        "lookup-cache-time",
+        "How long it is remembered, unless a change is heard of. 100ms to 1h."
+    ),
+    key!(
+        CLUSTER,
+        cluster_ring_bytes,
+        SIZE,
+        RESTART,
+        "cluster-ring-bytes",
+        "Bytes kept for each other node, to be sent again when it did not hear them. 64KiB to 32MiB."
     ),
     key!(
         LOGGING,

@@ -101,8 +101,10 @@ fn heading(out: &mut String, index: usize, text: impl Fn(&str) -> String) {
 fn line(out: &mut String, key: &Key, config: &Config) {
     match key.write(config) {
         Some(value) => push(out, format_args!("{} = {value}\n", key.name)),
-        None if key.name == "admin_token" && config.admin_token.is_some() => {
-            out.push_str("# admin_token = \"***\"\n");
+        None if key.name == "admin_token" && config.admin_token.is_some()
+            || key.name == "redis_url" && config.redis_url.is_some() =>
+        {
+            push(out, format_args!("# {} = \"***\"\n", key.name));
         }
         None => push(out, format_args!("# {} is not set\n", key.name)),
     }

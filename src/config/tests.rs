@@ -39,6 +39,17 @@ const VALUES: &[(&str, &[&str], &str)] = &[
     ("simulate", &["true"], "true"),
     ("simulate_interval", &["1s"], "'1s'"),
     ("admin_token", &["s3cret"], ""),
+    ("redis_url", &["redis://:pw@r:1"], "'redis://:pw@r:1'"),
+    ("redis_host", &["r"], "'r'"),
+    ("redis_port", &["7"], "7"),
+    ("redis_ca_file", &["/ca.pem"], "'/ca.pem'"),
+    ("redis_prefix", &["p"], "'p'"),
+    ("redis_required", &["true"], "true"),
+    ("cluster_beat", &["1s"], "'1s'"),
+    ("cluster_expiry", &["3m"], "'3m'"),
+    ("lookup_cache_users", &["10"], "10"),
+    ("lookup_cache_time", &["1s"], "'1s'"),
+    ("cluster_ring_bytes", &["1MiB"], "'1MiB'"),
     ("log_format", &["json"], "'json'"),
     ("log_level", &["warn,throng::ws=debug"], "'warn,throng::ws=debug'"),
 ];
@@ -231,7 +242,7 @@ fn the_admin_token() {
 fn what_is_printed_is_a_configuration_file() {
     let token = TempFile::new("s3cret");
     let mut values: Vec<(&str, &[&str])> = VALUES.iter().map(|(name, parts, _)| (*name, *parts)).collect();
-    values.retain(|(name, _)| *name != "admin_token");
+    values.retain(|(name, _)| !matches!(*name, "admin_token" | "redis_url"));
     let path = [token.as_str()];
     values.push(("admin_token_file", &path));
     for flags in [flags(None, &values), flags(None, &[])] {

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::value::{duration_text as duration, size_text as size};
 use super::{Config, ConfigError, log_levels};
-use crate::limits;
+use crate::cluster::registry::Names;
+use crate::limits::{self, STREAM_RING_BYTES};
 
 const MAX_CONNECTIONS_MAX: usize = 16 * 1024 * 1024;
 const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
 const OUTBOUND_BYTES_MAX_MAX: usize = 1024 * 1024 * 1024;
 /// Room beside the largest message for the frames that go with it.
 const OUTBOUND_SPARE_BYTES: usize = 4 * 1024;
-const MESSAGES_PER_SECOND_MAX: u32 = 1_000_000;
+/// What a connection's row counts up to.
+const MESSAGES_PER_SECOND_MAX: u32 = 65_535;
 const NAME_BYTES_MAX: usize = 253;
 const LIST_ITEMS_MAX: usize = 256;
 const ITEM_BYTES_MAX: usize = 256;
@@ -35,6 +37,7 @@ impl Config {
         self.validate_timeouts()?;
         self.validate_policy()?;
         self.validate_drain()?;
+        self.validate_cluster()?;
         self.validate_admin()?;
         log_levels(&self.log_level).map(drop).map_err(|wrong| ConfigError::key("log_level", wrong))
     }
@@ -141,6 +144,21 @@ impl Config {
             return Err(ConfigError::key("drain_timeout", message));
         }
         lasting("simulate_interval", self.simulate_interval, Duration::from_millis(1), HOUR)
+    }
+
+    fn validate_cluster(&self) -> Result<(), ConfigError> {
+        if let Err(message) = self.redis_target() {
+            return Err(ConfigError::key("redis_url", message));
+        }
+        if Names::new(&self.redis_prefix).is_err() {
+            let message = format!("{:?} is not 1 to 64 letters, digits and . _ : -", self.redis_prefix);
+            return Err(ConfigError::key("redis_prefix", message));
+        }
+        lasting("cluster_beat", self.cluster_beat, Duration::from_millis(100), Duration::from_secs(300))?;
+        lasting("cluster_expiry", self.cluster_expiry, 2 * self.cluster_beat, HOUR)?;
+        between("lookup_cache_users", self.lookup_cache_users, 2, 10_000_000)?;
+        lasting("lookup_cache_time", self.lookup_cache_time, Duration::from_millis(100), HOUR)?;
+        sizes("cluster_ring_bytes", self.cluster_ring_bytes, 64 * 1024, STREAM_RING_BYTES)
     }
 
     fn validate_admin(&self) -> Result<(), ConfigError> {

@@ -62,11 +62,25 @@ pub enum Counter {
     LogLinesDropped,
     /// Presence events left out because the embedding program did not take them.
     PresenceDropped,
+    /// Batches of envelopes published for other nodes.
+    ClusterBatchesSent,
+    /// Their bytes.
+    ClusterBytesSent,
+    /// Batches of envelopes heard from other nodes.
+    ClusterBatchesReceived,
+    /// Users looked up in Redis.
+    ClusterLookups,
+    /// Times something missing of a stream was asked for.
+    ClusterGaps,
+    /// Envelopes that could not be repeated.
+    ClusterEnvelopesLost,
+    /// Times the link to Redis broke.
+    ClusterLinkLosses,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = Counter::PresenceDropped as usize + 1;
+    pub const COUNT: usize = Counter::ClusterLinkLosses as usize + 1;
 }
 
 /// Something that goes up and down.
@@ -211,6 +225,39 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         &[(Counter::PresenceDropped, "")],
         "throng_presence_events_dropped",
         "Presence events the embedding program did not take in time.",
+    ),
+    one(
+        &[(Counter::ClusterBatchesSent, "")],
+        "throng_cluster_batches_sent",
+        "Batches of envelopes published for other nodes.",
+    ),
+    CounterFamily {
+        name: "throng_cluster_sent",
+        help: "Bytes of the batches published for other nodes.",
+        unit: Unit::Bytes,
+        label: "",
+        members: &[(Counter::ClusterBytesSent, "")],
+    },
+    one(
+        &[(Counter::ClusterBatchesReceived, "")],
+        "throng_cluster_batches_received",
+        "Batches of envelopes heard from other nodes.",
+    ),
+    one(&[(Counter::ClusterLookups, "")], "throng_cluster_lookups", "Users looked up in Redis."),
+    one(
+        &[(Counter::ClusterGaps, "")],
+        "throng_cluster_gaps",
+        "Times something missing of another node's stream was asked for.",
+    ),
+    one(
+        &[(Counter::ClusterEnvelopesLost, "")],
+        "throng_cluster_envelopes_lost",
+        "Envelopes of other nodes that could not be repeated.",
+    ),
+    one(
+        &[(Counter::ClusterLinkLosses, "")],
+        "throng_cluster_link_losses",
+        "Times the link to Redis broke.",
     ),
     one(
         &[(Counter::LogLinesDropped, "")],

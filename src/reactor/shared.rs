@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::mailbox::Mailbox;
 use super::message::{Presence, ReactorMessage};
+use crate::cluster::Overview;
 use crate::cluster::message::ClusterMessage;
 use crate::drain::Phase;
 use crate::hub::Homes;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub mailboxes: Vec<Mailbox<ReactorMessage>>,
     /// Into the cluster, if there is one.
     pub cluster: Option<Mailbox<ClusterMessage>>,
+    /// What is known of the cluster, if there is one.
+    pub overview: Option<Arc<Overview>>,
     /// Which reactor is home to whom.
     pub homes: Homes,
     /// When the node started; ticks count from here in every reactor.

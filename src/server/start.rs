@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::Server;
 use super::supervisor::{self, Supervisor};
+use crate::cluster::Prepared;
 use crate::config::{Config, ConfigError};
 use crate::drain::Phase;
 use crate::hub::Homes;
@@ -76,15 +77,18 @@ pub(super) fn start(config: Config) -> Result<Server, StartError> {
         parts.push(part);
         ways.push(way);
     }
-    let shared = Arc::new(shared(&config, &identity, http_addr, &ways)?);
+    let prepared = Prepared::new(&config).map_err(|error| StartError::System("join the cluster", error))?;
+    let shared = Arc::new(shared(&config, &identity, http_addr, &ways, prepared.as_ref())?);
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
     let reactors = spawn(parts, &shared, &config, &news)?;
+    let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose();
+    let cluster = cluster.map_err(|error| StartError::System("start the cluster's threads", error))?;
     log_start(&identity, &shared, ws_addr, &config);
     let orders = ways.into_iter().map(|way| way.orders).collect();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let supervisor = Supervisor::new(shared.clone(), config, orders, reactors, events);
+    let supervisor = Supervisor::new(shared.clone(), config, orders, reactors, cluster, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
@@ -106,6 +110,7 @@ fn shared(
     identity: &Identity,
     address: SocketAddr,
     ways: &[Ways],
+    cluster: Option<&Prepared>,
 ) -> Result<Shared, StartError> {
     let rendered = serde_json::to_string(identity).and_then(RawValue::from_string);
     let identity_json =
@@ -124,7 +129,8 @@ fn shared(
         metrics: Metrics::new(ways.len()),
         limiter: AddressLimiter::new(),
         mailboxes: ways.iter().map(|way| way.mailbox.clone()).collect(),
-        cluster: None,
+        cluster: cluster.map(Prepared::mailbox),
+        overview: cluster.map(Prepared::overview),
         homes: Homes::new(ways.len() as u8, fastrand::u64(..), &identity.instance_id),
         started: Instant::now(),
         drain_seed: fastrand::u64(..),

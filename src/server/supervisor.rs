@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::drain::{Action, Drain, Phase, Plan};
 use crate::metrics::Gauge;
@@ -53,6 +54,7 @@ pub(super) struct Supervisor {
     config: Arc<Config>,
     orders: Vec<Mailbox<Order>>,
     reactors: Vec<JoinHandle<()>>,
+    cluster: Option<Cluster>,
     events: Sender<ServerEvent>,
     drain: Drain,
     began: Instant,
@@ -65,6 +67,7 @@ impl Supervisor {
         config: Arc<Config>,
         orders: Vec<Mailbox<Order>>,
         reactors: Vec<JoinHandle<()>>,
+        cluster: Option<Cluster>,
         events: Sender<ServerEvent>,
     ) -> Self {
         let drain = Drain::new(reactors.len());
@@ -73,6 +76,7 @@ impl Supervisor {
             config,
             orders,
             reactors,
+            cluster,
             events,
             drain,
             began: Instant::now(),
@@ -96,6 +100,9 @@ impl Supervisor {
                 break ending;
             }
         };
+        if let Some(cluster) = self.cluster.take() {
+            cluster.stop();
+        }
         self.order(|| Order::Stop);
         for reactor in self.reactors.drain(..) {
             if reactor.join().is_err() {

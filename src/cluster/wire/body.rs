@@ -151,10 +151,7 @@ fn outcome_code(outcome: Outcome) -> u8 {
         Outcome::Closed => 3,
         Outcome::Overloaded => 4,
         Outcome::TimedOut => 5,
-<<<<<<< HEAD
         Outcome::Unavailable => 6,
-=======
->>>>>>> cluster-wire
     }
 }
 
@@ -167,10 +164,7 @@ fn outcome(code: u8) -> Outcome {
         2 => Outcome::Gone,
         3 => Outcome::Closed,
         4 => Outcome::Overloaded,
-<<<<<<< HEAD
         6 => Outcome::Unavailable,
-=======
->>>>>>> cluster-wire
         _ => Outcome::TimedOut,
     }
 }

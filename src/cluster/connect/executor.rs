@@ -1,0 +1,24 @@
+//! The registry's commands over a connection of ours.
+
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+
+use super::{Commands, LinkError};
+use crate::cluster::registry::Executor;
+
+impl Executor for Commands {
+    fn run(&mut self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
+        self.pipeline(&commands).into_iter().map(|answer| answer.map_err(RedisError::from)).collect()
+    }
+}
+
+impl From<LinkError> for RedisError {
+    /// Keeps apart what the registry does: a script that is not loaded.
+    fn from(error: LinkError) -> Self {
+        let kind = match &error {
+            LinkError::Command { code, .. } if code == "NOSCRIPT" => ErrorKind::Server(ServerErrorKind::NoScript),
+            LinkError::Command { .. } => ErrorKind::Server(ServerErrorKind::ResponseError),
+            _ => ErrorKind::Io,
+        };
+        RedisError::from((kind, "Redis", error.to_string()))
+    }
+}
