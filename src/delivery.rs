@@ -145,3 +145,18 @@ pub struct UserConnections {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unanswered: Vec<String>,
 }
+
+/// A node, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeListing {
+    /// Its id.
+    pub id: String,
+    /// Where it is reached.
+    pub ip_address: String,
+    /// Port of its HTTP listener.
+    pub port: u16,
+    /// `active`, or `draining` when it wants no new connections.
+    pub status: &'static str,
+    /// Open WebSocket connections.
+    pub connections: u64,
+}

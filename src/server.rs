@@ -153,7 +153,8 @@ impl Server {
             self.tell_other_nodes(&frame, reply);
             (0..reactors).filter(|index| !posted(*index)).count()
         };
-        let empty = if self.shared.cluster.is_some() { Gather::with_other_nodes() } else { Gather::default() };
+        let empty =
+            if self.shared.cluster.is_some() { Gather::with_other_nodes() } else { Gather::default() };
         let gather = self.gather(empty, reactors + 1, submit, |gather| gather.is_heard(reactors));
         gather.broadcast_result(self.node_id(), reactors)
     }

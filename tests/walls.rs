@@ -38,12 +38,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (
         &["cluster/wire", "cluster/streams", "cluster/router", "cluster/link"],
-        &[
-            "crate::server",
-            "crate::admin",
-            "crate::http",
-            "crate::config",
-        ],
+        &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (

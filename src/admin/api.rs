@@ -9,6 +9,7 @@
 mod auth;
 mod body;
 
+use crate::delivery::NodeListing;
 use crate::http::{Head, Response, decode_percent};
 use crate::metrics::{Metrics, NodeState};
 use serde::Serialize;
@@ -36,10 +37,21 @@ pub struct Snapshot<'a> {
     pub phase: &'static str,
     /// Whether the node wants new connections.
     pub ready: bool,
+    /// The cluster, if the node is to be in one.
+    pub cluster: Option<ClusterView<'a>>,
     /// The node's counters.
     pub metrics: &'a Metrics,
     /// What mutating calls have to present, if configured.
     pub admin_token: Option<&'a str>,
+}
+
+/// What is known of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterView<'a> {
+    /// How the node stands to it: `down`, `joining` or `ready`.
+    pub state: &'static str,
+    /// The nodes that were alive when last asked.
+    pub nodes: &'a [NodeListing],
 }
 
 /// Who asks.
@@ -213,31 +225,32 @@ struct Live {
 struct Ready {
     ready: bool,
     phase: &'static str,
+    /// How the node stands to the cluster, if it is to be in one: without
+    /// Redis it serves its own clients, so that alone does not make it unready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'static str>,
 }
 
 fn ready(snapshot: &Snapshot<'_>) -> Response {
     let status = if snapshot.ready { 200 } else { 503 };
-    Response::json(status, &Ready { ready: snapshot.ready, phase: snapshot.phase })
+    let cluster = snapshot.cluster.map(|cluster| cluster.state);
+    Response::json(status, &Ready { ready: snapshot.ready, phase: snapshot.phase, cluster })
 }
 
-#[derive(Serialize)]
-struct Node<'a> {
-    id: &'a str,
-    ip_address: IpAddr,
-    port: u16,
-    status: &'static str,
-    connections: u64,
-}
-
+/// The other nodes as they were last heard of, this one as it is now.
 fn nodes(snapshot: &Snapshot<'_>) -> Response {
-    let this = Node {
-        id: snapshot.node_id,
-        ip_address: snapshot.address.ip(),
+    let this = NodeListing {
+        id: snapshot.node_id.to_owned(),
+        ip_address: snapshot.address.ip().to_string(),
         port: snapshot.address.port(),
         status: if snapshot.ready { "active" } else { "draining" },
         connections: snapshot.connections,
     };
-    Response::json(200, &[this])
+    let known = snapshot.cluster.iter().flat_map(|cluster| cluster.nodes);
+    let mut nodes: Vec<NodeListing> = known.filter(|node| node.id != this.id).cloned().collect();
+    nodes.push(this);
+    nodes.sort_by(|one, other| one.id.cmp(&other.id));
+    Response::json(200, &nodes)
 }
 
 fn metrics(snapshot: &Snapshot<'_>) -> Response {

@@ -26,7 +26,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 pub use start::{Cluster, Prepared};
 
-use registry::NodeRecord;
+use crate::delivery::NodeListing;
+use registry::{NodeRecord, Status};
 
 /// How the node stands to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl LinkState {
 #[derive(Debug)]
 pub struct Overview {
     state: AtomicU8,
-    nodes: Mutex<Vec<NodeRecord>>,
+    nodes: Mutex<Vec<NodeListing>>,
 }
 
 impl Default for Overview {
@@ -75,7 +76,7 @@ impl Overview {
     }
 
     /// The nodes that were alive when last asked, this one among them.
-    pub fn nodes(&self) -> Vec<NodeRecord> {
+    pub fn nodes(&self) -> Vec<NodeListing> {
         self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
@@ -83,7 +84,15 @@ impl Overview {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    fn set_nodes(&self, nodes: Vec<NodeRecord>) {
+    fn set_nodes(&self, records: Vec<NodeRecord>) {
+        let listing = |record: NodeRecord| NodeListing {
+            id: record.node.id,
+            ip_address: record.node.address,
+            port: record.node.port,
+            status: if record.node.status == Status::Active { "active" } else { "draining" },
+            connections: record.node.connections,
+        };
+        let nodes = records.into_iter().map(listing).collect();
         *self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = nodes;
     }
 }

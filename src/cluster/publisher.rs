@@ -201,9 +201,13 @@ impl Publisher {
             }
             Heard::Subscribed { .. } => {}
             Heard::Deaf => {
-                log::warn!("the subscription to Redis was lost; what was missed is asked for when it is back");
+                log::warn!(
+                    "the subscription to Redis was lost; what was missed is asked for when it is back"
+                );
             }
-            Heard::Asked { ticket, from, id, broadcast } => link.router.asked(ticket, from, id, broadcast, now),
+            Heard::Asked { ticket, from, id, broadcast } => {
+                link.router.asked(ticket, from, id, broadcast, now)
+            }
             Heard::Acked { from, id, connections, audience, unconfirmed } => {
                 let answer = RemoteAnswer::Said { connections, audience, unconfirmed };
                 link.router.acked(&from, id, answer, now);
@@ -212,7 +216,9 @@ impl Publisher {
                 self.shared.metrics.node().add(Counter::ClusterGaps, 1);
                 link.router.ask_for(&missing, now);
             }
-            Heard::Resend { from, stream, first, last } => link.router.resend(&from, stream, first, last, now),
+            Heard::Resend { from, stream, first, last } => {
+                link.router.resend(&from, stream, first, last, now)
+            }
             Heard::Forget(user) => link.router.forget(&user),
             Heard::Newcomer => link.nodes_outdated = true,
         }
@@ -335,7 +341,8 @@ impl Publisher {
             version: self.shared.version.to_owned(),
             status: self.status(),
         };
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let at_least = (since_epoch.as_millis() as u64).max(self.incarnation + 1);
         let incarnation = registry.register_node(&description, at_least)?;
         self.incarnation = incarnation;

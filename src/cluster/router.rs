@@ -213,7 +213,15 @@ impl Router {
         }
     }
 
-    fn dispatch(&mut self, user: Box<str>, action: Action, reply: ReplyTo, nodes: &[Member], tries: usize, now: Instant) {
+    fn dispatch(
+        &mut self,
+        user: Box<str>,
+        action: Action,
+        reply: ReplyTo,
+        nodes: &[Member],
+        tries: usize,
+        now: Instant,
+    ) {
         if nodes.is_empty() {
             return self.nobody(user, reply);
         }
@@ -272,7 +280,9 @@ impl Router {
         }
         let Some(mut ask) = self.asks.remove(&id) else { return };
         let missed = ask.answers.iter().all(RemoteNode::has_nobody);
-        if let (Some((user, action)), true, Some(wait)) = (ask.errand.take(), missed, RETRY_AFTER.get(ask.tries)) {
+        if let (Some((user, action)), true, Some(wait)) =
+            (ask.errand.take(), missed, RETRY_AFTER.get(ask.tries))
+        {
             self.cache.remove(&user);
             let due = now + *wait;
             return self.lookups.push(Lookup { user, action, reply: ask.reply, tries: ask.tries + 1, due });
@@ -389,8 +399,12 @@ impl Router {
             ask.answers.extend(silent.map(|node| RemoteNode { node, answer: RemoteAnswer::TimedOut }));
             self.close(ask);
         }
-        let due: Vec<u64> =
-            self.theirs.iter().filter(|(_, theirs)| theirs.deadline <= now).map(|(ticket, _)| *ticket).collect();
+        let due: Vec<u64> = self
+            .theirs
+            .iter()
+            .filter(|(_, theirs)| theirs.deadline <= now)
+            .map(|(ticket, _)| *ticket)
+            .collect();
         for ticket in due {
             if let Some(theirs) = self.theirs.remove(&ticket) {
                 self.answer(&theirs, now);
@@ -404,7 +418,8 @@ impl Router {
         let asks = self.asks.values().next().map(|ask| ask.deadline);
         let theirs = self.theirs.values().next().map(|theirs| theirs.deadline);
         let lookups = self.lookups.iter().map(|lookup| lookup.due).min();
-        let streams = self.lanes.values().chain([&self.all]).filter_map(|lane| lane.outgoing.deadline()).min();
+        let streams =
+            self.lanes.values().chain([&self.all]).filter_map(|lane| lane.outgoing.deadline()).min();
         [asks, theirs, lookups, streams].into_iter().flatten().min()
     }
 
@@ -497,7 +512,12 @@ pub fn unavailable(user: Box<str>, reply: ReplyTo) -> Effect {
 }
 
 impl Lane {
-    fn new(me: &Member, stream: Stream, incarnation: u64, ring_bytes: usize) -> Result<Self, super::wire::WireError> {
+    fn new(
+        me: &Member,
+        stream: Stream,
+        incarnation: u64,
+        ring_bytes: usize,
+    ) -> Result<Self, super::wire::WireError> {
         let writer = BatchWriter::new(&me.node, me.incarnation, stream)?;
         Ok(Lane { incarnation, outgoing: Outgoing::new(ring_bytes), writer })
     }

@@ -100,8 +100,13 @@ impl Prepared {
     pub fn start(self, shared: &Arc<Shared>) -> io::Result<Cluster> {
         let stop = Arc::new(AtomicBool::new(false));
         let ear = Ear::default();
-        let subscriber =
-            Subscriber::new(self.plan.clone(), shared.clone(), self.mailbox.clone(), ear.clone(), stop.clone());
+        let subscriber = Subscriber::new(
+            self.plan.clone(),
+            shared.clone(),
+            self.mailbox.clone(),
+            ear.clone(),
+            stop.clone(),
+        );
         let hearing = thread::Builder::new().name("throng-subscriber".into()).spawn(|| subscriber.run())?;
         let publisher =
             Publisher::new(self.plan, shared.clone(), self.inbox, ear, self.overview, stop.clone());

@@ -216,7 +216,8 @@ impl Subscriber {
         let concerned = stream != Stream::Broadcast || anonymous.is_some();
         if !concerned {
             if wants {
-                let nothing = Heard::Asked { ticket: self.new_ticket(), from: from.clone(), id, broadcast: false };
+                let nothing =
+                    Heard::Asked { ticket: self.new_ticket(), from: from.clone(), id, broadcast: false };
                 let ticket = self.next_ticket;
                 self.tell(nothing);
                 let connections = Vec::new();

@@ -161,14 +161,20 @@ impl Gather {
                 RemoteAnswer::TimedOut | RemoteAnswer::Unavailable => unanswered.push(remote.node.clone()),
             }
         }
-        Some(UserConnections { user_id: user.into(), online: !connections.is_empty(), connections, unanswered })
+        Some(UserConnections {
+            user_id: user.into(),
+            online: !connections.is_empty(),
+            connections,
+            unanswered,
+        })
     }
 
     /// What there is to tell the node that asked: connections and what
     /// happened to each, and what a broadcast to `reactors` reactors reached.
     pub fn answer(&self, reactors: usize) -> (Vec<(ConnId, Outcome)>, u64, u32) {
         let located = self.located.iter().flatten();
-        let connections = located.map(|id| (*id, self.outcome_of(*id).unwrap_or(Outcome::TimedOut))).collect();
+        let connections =
+            located.map(|id| (*id, self.outcome_of(*id).unwrap_or(Outcome::TimedOut))).collect();
         let unconfirmed = reactors.saturating_sub(self.audiences.len()) as u32;
         (connections, self.audiences.iter().sum(), unconfirmed)
     }
@@ -239,7 +245,9 @@ impl RemoteNode {
 
     fn outcome(&self) -> NodeOutcome {
         let (connections, unconfirmed, status) = match &self.answer {
-            RemoteAnswer::Said { audience, unconfirmed, .. } => (*audience, *unconfirmed, NodeStatus::Confirmed),
+            RemoteAnswer::Said { audience, unconfirmed, .. } => {
+                (*audience, *unconfirmed, NodeStatus::Confirmed)
+            }
             RemoteAnswer::TimedOut => (0, 0, NodeStatus::TimedOut),
             RemoteAnswer::Unavailable => (0, 0, NodeStatus::Unavailable),
         };
@@ -247,7 +255,8 @@ impl RemoteNode {
     }
 
     fn connections(&self) -> Vec<ConnectionOutcome> {
-        let one = |connection: String, status| ConnectionOutcome { node: self.node.clone(), connection, status };
+        let one =
+            |connection: String, status| ConnectionOutcome { node: self.node.clone(), connection, status };
         match &self.answer {
             RemoteAnswer::Said { connections, .. } => {
                 connections.iter().map(|(id, outcome)| one(id.to_string(), *outcome)).collect()
@@ -295,8 +304,10 @@ mod tests {
 
     #[test]
     fn a_connection_that_did_not_report_is_said_to_have_timed_out() {
-        let gather =
-            gathered(&[Report::Located { connections: vec![conn(1), conn(2)], elsewhere: false }, Report::Outcome(conn(2), Outcome::Closed)]);
+        let gather = gathered(&[
+            Report::Located { connections: vec![conn(1), conn(2)], elsewhere: false },
+            Report::Outcome(conn(2), Outcome::Closed),
+        ]);
         let result = gather.kick_result("u", "node-1");
         assert_eq!(result.status, KickStatus::Kicked);
         let statuses: Vec<_> = result.connections.iter().map(|one| one.status).collect();
@@ -315,9 +326,11 @@ mod tests {
     #[test]
     fn a_lookup_says_online_or_not() {
         assert_eq!(gathered(&[]).user_connections("u", "n"), None);
-        let nobody = gathered(&[Report::Located { connections: vec![], elsewhere: false }]).user_connections("u", "n");
+        let nobody =
+            gathered(&[Report::Located { connections: vec![], elsewhere: false }]).user_connections("u", "n");
         assert!(nobody.is_some_and(|found| !found.online));
-        let found = gathered(&[Report::Located { connections: vec![conn(5)], elsewhere: false }]).user_connections("u", "n");
+        let found = gathered(&[Report::Located { connections: vec![conn(5)], elsewhere: false }])
+            .user_connections("u", "n");
         assert!(found.is_some_and(|found| found.online && found.connections.len() == 1));
     }
 
@@ -328,7 +341,11 @@ mod tests {
         let said = |connections| RemoteAnswer::Said { connections, audience: 0, unconfirmed: 0 };
         let check = |reports: &[Report], complete: bool, status: Status| {
             let gather = gathered(reports);
-            assert_eq!((gather.is_complete(), gather.send_result("u", "a").status), (complete, status), "{reports:?}");
+            assert_eq!(
+                (gather.is_complete(), gather.send_result("u", "a").status),
+                (complete, status),
+                "{reports:?}"
+            );
         };
         check(&[ours(vec![])], false, Status::TimedOut);
         check(&[ours(vec![]), theirs(said(vec![]))], true, Status::Offline);

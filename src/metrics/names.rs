@@ -254,11 +254,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         "throng_cluster_envelopes_lost",
         "Envelopes of other nodes that could not be repeated.",
     ),
-    one(
-        &[(Counter::ClusterLinkLosses, "")],
-        "throng_cluster_link_losses",
-        "Times the link to Redis broke.",
-    ),
+    one(&[(Counter::ClusterLinkLosses, "")], "throng_cluster_link_losses", "Times the link to Redis broke."),
     one(
         &[(Counter::LogLinesDropped, "")],
         "throng_log_lines_dropped",

@@ -57,9 +57,7 @@ impl Reactor {
                 Action::Kick(Arc::new(Kick::new(reason, *notify, message.as_deref()))),
             ),
         };
-        self.asks
-            .waiting
-            .insert(ticket, Ask { connection, asked, gather, since: self.now });
+        self.asks.waiting.insert(ticket, Ask { connection, asked, gather, since: self.now });
         let reply = ReplyTo::Request { reactor: self.me, ticket };
         match (user, action) {
             (Some(user), action) => self.route(&user, action, reply),

@@ -3,7 +3,7 @@
 use super::asks::Asked;
 use super::connection::{Flag, Input, Phase};
 use super::{Reactor, Reader};
-use crate::admin::api::{self, Answer, Caller, Snapshot};
+use crate::admin::api::{self, Answer, Caller, ClusterView, Snapshot};
 use crate::drain;
 use crate::forwarded;
 use crate::http::{self, Head, Parsed, Response};
@@ -167,7 +167,14 @@ impl Reactor {
             Caller { peer: peer.ip().to_canonical(), forwarded: forwarded::has_forwarding_header(head) };
         let timestamp = self.timestamp().to_owned();
         let phase = self.shared.phase();
+        let overview = self.shared.overview.as_ref();
+        let nodes = match head.path {
+            "/nodes" => overview.map(|overview| overview.nodes()).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let cluster = overview.map(|overview| ClusterView { state: overview.state().name(), nodes: &nodes });
         let snapshot = Snapshot {
+            cluster,
             identity: &self.shared.identity_json,
             service_name: &self.shared.service_name,
             version: self.shared.version,

@@ -36,6 +36,7 @@ impl Request<'_> {
             connections: 17,
             phase: if self.ready { "serving" } else { "lame_duck" },
             ready: self.ready,
+            cluster: None,
             metrics: &metrics,
             admin_token: self.token,
         };

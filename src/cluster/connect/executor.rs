@@ -15,7 +15,9 @@ impl From<LinkError> for RedisError {
     /// Keeps apart what the registry does: a script that is not loaded.
     fn from(error: LinkError) -> Self {
         let kind = match &error {
-            LinkError::Command { code, .. } if code == "NOSCRIPT" => ErrorKind::Server(ServerErrorKind::NoScript),
+            LinkError::Command { code, .. } if code == "NOSCRIPT" => {
+                ErrorKind::Server(ServerErrorKind::NoScript)
+            }
             LinkError::Command { .. } => ErrorKind::Server(ServerErrorKind::ResponseError),
             _ => ErrorKind::Io,
         };

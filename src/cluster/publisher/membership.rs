@@ -42,7 +42,11 @@ impl Publisher {
         let lease = self.plan.beat * 3;
         let mut graves = link.registry.claim(&link.me, self.plan.expiry, lease)?;
         for grave in &graves {
-            log::warn!("node {} (incarnation {}) is dead; removing its users", grave.dead.node, grave.dead.incarnation);
+            log::warn!(
+                "node {} (incarnation {}) is dead; removing its users",
+                grave.dead.node,
+                grave.dead.incarnation
+            );
         }
         link.graves.append(&mut graves);
         Ok(())
