@@ -147,10 +147,10 @@ fn explain(error: httparse::Error, input: &[u8]) -> HttpError {
     }
 }
 
-/// Whether the request line ends in an HTTP version, whichever.
+/// Whether an HTTP version stands where it should in the request line, whichever.
 fn asks_for_http(input: &[u8]) -> bool {
     let line = input.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next();
-    let version = line.and_then(|line| line.rsplit(|byte| *byte == b' ').next());
+    let version = line.and_then(|line| line.split(|byte| *byte == b' ').nth(2));
     version.is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 
