@@ -37,7 +37,7 @@ pub(super) const ENTRY: Entry = Entry {
         "\\u0000",
     ],
     check,
-    memory: (1 << 20, 2048),
+    memory: (64 * 1024, 64),
 };
 
 fn samples() -> Vec<Vec<u8>> {

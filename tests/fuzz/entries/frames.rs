@@ -21,7 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
         "\u{7f}\0\0\0\0\0\u{1}\0\0",
     ],
     check,
-    memory: (1 << 20, 16),
+    memory: (192 * 1024, 8),
 };
 
 /// A frame whose mask is zero, so that a changed byte is a changed byte.

@@ -27,7 +27,7 @@ pub(super) const ENTRY: Entry = Entry {
         "\r\nSec-WebSocket-Extensions: ",
     ],
     check,
-    memory: (64 * 1024, 16),
+    memory: (16 * 1024, 8),
 };
 
 /// What a client sends, and what is put in its place.

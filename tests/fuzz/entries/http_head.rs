@@ -30,7 +30,7 @@ pub(super) const ENTRY: Entry = Entry {
         "OPTIONS *",
     ],
     check,
-    memory: (64 * 1024, 8),
+    memory: (16 * 1024, 8),
 };
 
 fn samples() -> Vec<Vec<u8>> {
