@@ -142,7 +142,7 @@ fn explain(error: httparse::Error, input: &[u8]) -> HttpError {
         Error::HeaderValue => bad("malformed header value"),
         Error::NewLine => bad("malformed line end"),
         Error::Version if asks_for_http(input) => refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
-        Error::Token if input.starts_with(&[0x16, 0x03]) => bad("plain HTTP is spoken here, not TLS"),
+        Error::Token if input.first() == Some(&0x16) => bad("plain HTTP is spoken here, not TLS"),
         Error::Version | Error::Token | Error::Status => bad("malformed request line"),
     }
 }
