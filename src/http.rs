@@ -142,15 +142,15 @@ fn explain(error: httparse::Error, input: &[u8]) -> HttpError {
         Error::HeaderValue => bad("malformed header value"),
         Error::NewLine => bad("malformed line end"),
         Error::Version if asks_for_http(input) => refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
-        Error::Token if input.starts_with(&[0x16, 0x03]) => bad("plain HTTP is spoken here, not TLS"),
+        Error::Token if input.first() == Some(&0x16) => bad("plain HTTP is spoken here, not TLS"),
         Error::Version | Error::Token | Error::Status => bad("malformed request line"),
     }
 }
 
-/// Whether the request line ends in an HTTP version, whichever.
+/// Whether an HTTP version stands where it should in the request line, whichever.
 fn asks_for_http(input: &[u8]) -> bool {
     let line = input.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next();
-    let version = line.and_then(|line| line.rsplit(|byte| *byte == b' ').next());
+    let version = line.and_then(|line| line.split(|byte| *byte == b' ').nth(2));
     version.is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 

@@ -83,6 +83,7 @@ fn what_cannot_be_served_is_refused_with_its_status() {
     check("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n", 400);
     check("GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", 400);
     check("GET / HTTP/2.0\r\n\r\n", 505);
+    check("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400);
     check("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505);
     for length in ["+5", "-1", "5, 5", "", "0x5", "5 5"] {
         check(&format!("POST / HTTP/1.0\r\nContent-Length: {length}\r\n\r\n"), 400);

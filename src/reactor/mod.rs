@@ -265,9 +265,10 @@ impl Reactor {
         self.give_up_on_asks();
         self.send_due_batches();
         self.go_on_closing();
-        self.publish_gauges();
         self.flush();
         self.table.reap();
+        // Last: what the writing ended is not to be shown until another turn comes.
+        self.publish_gauges();
         true
     }
 

@@ -1,12 +1,14 @@
 //! Clients that read too slowly, or not at all.
 
 use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::node::{Node, eventually};
+use crate::node::{DEADLINE, Node, eventually};
 use crate::socket::{BINARY, FIN, Socket, frame, text};
+use crate::web::Web;
 
 /// What the kernel is asked to hold for a client that is to be slow.
 const NARROW: usize = 8 * 1024;
@@ -164,8 +166,7 @@ fn broadcasts_that_do_not_fit_are_dropped_whole() {
 }
 
 /// Writes as much as the peer takes within a second; the bytes written.
-fn write_until_blocked(socket: &mut Socket, bytes: &[u8]) -> usize {
-    let stream = &mut socket.web().stream;
+fn write_until_blocked(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut written = 0;
     while written < bytes.len() {
@@ -187,7 +188,7 @@ fn who_does_not_read_its_own_answers_is_not_read_either() {
     let before = node.process.resident_bytes();
     let payload = |n: usize| vec![n as u8; 2 * CONTENT + n];
     let all: Vec<u8> = (0..MESSAGES).flat_map(|n| frame(FIN | BINARY, &payload(n))).collect();
-    let written = write_until_blocked(&mut flooder, &all);
+    let written = write_until_blocked(&mut flooder.web().stream, &all);
     assert!(written < all.len(), "nothing held the flood up");
     let growth = node.process.resident_bytes().saturating_sub(before);
     assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes");
@@ -195,7 +196,7 @@ fn who_does_not_read_its_own_answers_is_not_read_either() {
     bystander.assert_alive();
     // As soon as it reads, everything goes on where it stopped.
     let mut stream = flooder.web().stream.try_clone().unwrap();
-    stream.set_write_timeout(Some(crate::node::DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| stream.write_all(&all[written..]).unwrap());
         for n in 0..MESSAGES {
@@ -213,9 +214,50 @@ fn a_client_that_asks_and_never_reads_hurts_nobody() {
     let mut flooder = Socket::connect_narrow(node.http, "/ws", NARROW);
     assert_eq!(flooder.json()["type"], "welcome");
     let ping = text(&format!(r#"{{"type":"ping","padding":"{}"}}"#, "x".repeat(CONTENT)));
-    let written = write_until_blocked(&mut flooder, &ping.repeat(FLOOD_MESSAGES));
+    let written = write_until_blocked(&mut flooder.web().stream, &ping.repeat(FLOOD_MESSAGES));
     assert!(written < FLOOD_MESSAGES * ping.len(), "nothing held the flood up");
     assert_eq!(node.json("/health")["connections"], 1, "nothing was dropped, so it stays");
     drop(flooder);
     node.wait_for_connections(0);
+}
+
+#[test]
+fn requests_whose_answers_are_not_read_are_not_read_either() {
+    const REQUESTS: usize = 40_000;
+    let node = node("disconnect");
+    let mut web = Web::connect_narrow(node.http, NARROW);
+    let before = node.process.resident_bytes();
+    let request = "GET /health HTTP/1.1\r\nHost: node\r\n\r\n";
+    let all = request.repeat(REQUESTS).into_bytes();
+    let written = write_until_blocked(&mut web.stream, &all);
+    assert!(written < all.len(), "nothing held the flood up");
+    let growth = node.process.resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes");
+    assert_eq!(node.get("/livez").status, 200);
+    // As soon as it reads, everything goes on; a last request is begun at most.
+    let whole = written.div_ceil(request.len());
+    let mut stream = web.stream.try_clone().unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| stream.write_all(&all[written..whole * request.len()]).unwrap());
+        for _ in 0..whole {
+            assert_eq!(web.response().status, 200);
+        }
+    });
+}
+
+#[test]
+fn who_does_not_read_that_nobody_is_there_is_not_read_either() {
+    let node = Node::start(&["--reactors", "4", "--outbound-bytes-max", "512KiB"]);
+    let mut flooder = Socket::connect_narrow(node.http, "/ws", NARROW);
+    assert_eq!(flooder.json()["type"], "welcome");
+    let before = node.process.resident_bytes();
+    let all: Vec<u8> = (0..150_000)
+        .flat_map(|n| text(&format!(r#"{{"type":"send_message","target_user":"nobody-{n}","content":1}}"#)))
+        .collect();
+    let written = write_until_blocked(&mut flooder.web().stream, &all);
+    let growth = node.process.resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes");
+    assert!(written < all.len(), "nothing held the flood up");
+    assert_eq!(node.json("/health")["connections"], 1);
 }

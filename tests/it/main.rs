@@ -15,5 +15,6 @@ mod node;
 mod process;
 mod routing;
 mod socket;
+mod storm;
 mod web;
 mod websocket;

@@ -265,10 +265,17 @@ impl Node {
 
     /// The value of a sample in `/metrics`, named with its labels.
     pub(crate) fn metric(&self, sample: &str) -> u64 {
+        self.metrics(&[sample])[0]
+    }
+
+    /// The values of several samples at one time.
+    pub(crate) fn metrics<const N: usize>(&self, samples: &[&str; N]) -> [u64; N] {
         let text = String::from_utf8(self.get("/metrics").body).unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        let value = value.unwrap_or_else(|| panic!("no {sample} in {text}"));
-        value.parse::<f64>().unwrap() as u64
+        samples.map(|sample| {
+            let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+            let value = value.unwrap_or_else(|| panic!("no {sample} in {text}"));
+            value.parse::<f64>().unwrap() as u64
+        })
     }
 
     /// Waits until so many WebSockets are open.

@@ -269,3 +269,16 @@ fn a_kicked_user_is_told_why() {
     let mut back = node.user("bob");
     back.assert_alive();
 }
+
+#[test]
+fn who_has_been_welcomed_can_be_reached() {
+    let node = node();
+    let mut senders = one_on_each(&node);
+    for n in 0..300 {
+        let user = format!("newcomer-{n}");
+        let mut newcomer = node.user(&user);
+        let (name, sender) = &mut senders[n % REACTORS];
+        sender.send_message(&user, n);
+        assert_eq!(newcomer.json(), json!({"type": "message", "from": *name, "content": n}));
+    }
+}

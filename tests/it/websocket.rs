@@ -379,3 +379,15 @@ fn a_user_id_may_be_escaped() {
     let found = node.json("/api/users/J%C3%BCrgen%20M%2F1");
     assert_eq!((&found["user_id"], &found["online"]), (&"Jürgen M/1".into(), &true.into()));
 }
+
+#[test]
+fn a_client_that_sends_no_more_still_gets_its_answers() {
+    let node = Node::start(&[]);
+    let mut socket = node.socket("/echo");
+    socket.send([text("one"), text("two")].concat());
+    socket.web().shut();
+    assert_eq!(socket.frame().payload, b"one");
+    assert_eq!(socket.frame().payload, b"two");
+    assert_eq!(socket.try_frame(), None);
+    node.wait_for_connections(0);
+}
