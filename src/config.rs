@@ -31,6 +31,7 @@ pub use print::{manual, print};
 pub use types::{AddressRate, LogFormat, Secret, SlowConsumer};
 pub use value::{Shape, log_levels};
 
+use crate::cluster::target::Target;
 use crate::limits;
 
 /// The effective configuration of one node.
@@ -97,6 +98,24 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// File the token was read from, if it came from one.
     pub admin_token_file: Option<PathBuf>,
+    /// Redis that joins this node to others; `None`: it is alone.
+    pub redis_url: Option<Target>,
+    /// Certificates of the authorities that Redis's TLS trusts; `None`: the system's.
+    pub redis_ca_file: Option<PathBuf>,
+    /// First part of every name in Redis.
+    pub redis_prefix: String,
+    /// Whether a node does not start while Redis cannot be reached.
+    pub redis_required: bool,
+    /// Between two signs of life to the other nodes.
+    pub cluster_beat: Duration,
+    /// Silence after which a node counts as dead; more than two beats.
+    pub cluster_expiry: Duration,
+    /// Users whose nodes are remembered; 0: none.
+    pub lookup_cache_users: usize,
+    /// How long a user's nodes are remembered.
+    pub lookup_cache_time: Duration,
+    /// Bytes kept for each other node, to be sent again if they were lost.
+    pub cluster_ring_bytes_max: usize,
     /// Form of the log lines.
     pub log_format: LogFormat,
     /// What is logged: a level, or `target=level` pairs separated by commas.
@@ -135,6 +154,15 @@ impl Default for Config {
             simulate_interval: Duration::from_secs(5),
             admin_token: None,
             admin_token_file: None,
+            redis_url: None,
+            redis_ca_file: None,
+            redis_prefix: "throng".to_owned(),
+            redis_required: false,
+            cluster_beat: Duration::from_secs(10),
+            cluster_expiry: Duration::from_secs(60),
+            lookup_cache_users: 100_000,
+            lookup_cache_time: Duration::from_secs(30),
+            cluster_ring_bytes_max: 8 * 1024 * 1024,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }

@@ -38,6 +38,10 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (
+        &["cluster/link", "cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
+        &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
+    ),
+    (
         &["ids", "limits", "clock", "delivery"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::ws", "crate::admin"],
     ),

@@ -9,6 +9,9 @@ use super::value::Shape;
 
 const PREFIX: &str = "THRONG_";
 const CONFIG: &str = "THRONG_CONFIG";
+/// Together the last resort for `redis_url`.
+const REDIS_HOST: &str = "REDIS_HOST";
+const REDIS_PORT: &str = "REDIS_PORT";
 
 /// What the environment says about the configuration.
 #[derive(Debug, Default, PartialEq)]
@@ -17,6 +20,30 @@ pub(super) struct Variables {
     pub(super) file: Option<PathBuf>,
     /// Keys, those under plain names first, so that the others win.
     pub(super) values: Vec<Variable>,
+    redis_host: Option<String>,
+    redis_port: Option<String>,
+}
+
+impl Variables {
+    /// `redis_url` as `REDIS_HOST` and `REDIS_PORT` have it.
+    ///
+    /// # Errors
+    /// The port is none.
+    pub(super) fn redis(&self) -> Result<Option<Variable>, ConfigError> {
+        let (Some(key), Some(host)) = (keys::find("redis_url"), &self.redis_host) else { return Ok(None) };
+        let host = host.trim();
+        let host =
+            if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+        let port = match self.redis_port.as_deref().map(str::trim) {
+            None => String::new(),
+            Some(port) => match port.parse::<u16>() {
+                Ok(port) if port != 0 => format!(":{port}"),
+                _ => return Err(ConfigError::new(REDIS_PORT, format_args!("{port:?} is not a port"))),
+            },
+        };
+        let parts = vec![format!("redis://{host}{port}")];
+        Ok(Some(Variable { key, name: REDIS_HOST.to_owned(), parts }))
+    }
 }
 
 /// What one variable says about one key.
@@ -29,7 +56,8 @@ pub(super) struct Variable {
 
 /// Whether a variable of this name may be about throng.
 pub(super) fn concerns_us(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with(PREFIX) || plain(name).is_some())
+    let is_plain = |name| [REDIS_HOST, REDIS_PORT].contains(&name) || plain(name).is_some();
+    name.to_str().is_some_and(|name| name.starts_with(PREFIX) || is_plain(name))
 }
 
 /// Reads the variables. One that is empty counts as not set.
@@ -51,6 +79,10 @@ pub(super) fn variables(environment: &[(OsString, OsString)]) -> Result<Variable
             _ if name == CONFIG => variables.file = Some(PathBuf::from(text)),
             Some(rest) if is_service_link(rest, text) => {}
             Some(rest) => prefixed.push(variable(known(name, rest)?)),
+            None if name == REDIS_HOST => variables.redis_host = Some(text.to_owned()),
+            // A Service called redis sets this one to tcp://….
+            None if name == REDIS_PORT && text.contains("://") => {}
+            None if name == REDIS_PORT => variables.redis_port = Some(text.to_owned()),
             None => variables.values.extend(plain(name).map(variable)),
         }
     }
@@ -152,6 +184,36 @@ mod tests {
         ];
         check(&links, "");
         check(&[("THRONG_PORT", "80"), ("THRONG_SERVICE_NAME", "x")], "port=80 service_name=x");
+    }
+
+    #[test]
+    fn a_host_and_a_port_of_redis() {
+        let check = |environment: &[(&str, &str)], expected: &str| {
+            let environment: Vec<_> =
+                environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let shown = match variables(&environment).expect("known").redis() {
+                Err(error) => error.to_string(),
+                Ok(None) => String::new(),
+                Ok(Some(Variable { key, name, parts })) => {
+                    format!("{name}: {}={}", key.name, parts.join("|"))
+                }
+            };
+            assert_eq!(shown, expected, "{environment:?}");
+        };
+        check(&[("REDIS_HOST", "r")], "REDIS_HOST: redis_url=redis://r");
+        check(&[("REDIS_HOST", "r"), ("REDIS_PORT", "1")], "REDIS_HOST: redis_url=redis://r:1");
+        check(&[("REDIS_PORT", "1"), ("REDIS_HOST", " ::1 ")], "REDIS_HOST: redis_url=redis://[::1]:1");
+        check(&[("REDIS_HOST", "[::1]")], "REDIS_HOST: redis_url=redis://[::1]");
+        check(&[("REDIS_PORT", "1")], "");
+        check(&[("REDIS_HOST", ""), ("REDIS_PORT", "1")], "");
+        check(
+            &[("REDIS_HOST", "r"), ("REDIS_PORT", "tcp://10.0.0.1:6379")],
+            "REDIS_HOST: redis_url=redis://r",
+        );
+        check(&[("REDIS_HOST", "r"), ("REDIS_PORT", "x")], r#"REDIS_PORT: "x" is not a port"#);
+        check(&[("REDIS_HOST", "r"), ("REDIS_PORT", "0")], r#"REDIS_PORT: "0" is not a port"#);
+        assert!(concerns_us("REDIS_HOST".as_ref()) && concerns_us("REDIS_PORT".as_ref()));
+        assert!(concerns_us("REDIS_URL".as_ref()) && !concerns_us("REDIS".as_ref()));
     }
 
     #[test]

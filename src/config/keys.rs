@@ -167,6 +167,7 @@ const TIMEOUTS: &str = "Timeouts";
 const POLICY: &str = "Policy";
 const DRAIN: &str = "Drain";
 const ADMINISTRATION: &str = "Administration";
+const CLUSTER: &str = "Cluster";
 const LOGGING: &str = "Logging";
 
 /// Every key, in the order of the documentation.
@@ -391,6 +392,82 @@ pub static KEYS: &[Key] = &[
         "admin-token-file",
         "File that holds admin_token, relative to the working directory; white space around it is ignored. It is read \
          again at a reload."
+    ),
+    key!(
+        CLUSTER, redis_url, REDIS_URL, RESTART, "redis-url",
+        "Redis that joins this node to others, 6 or newer: redis://[[user]:password@]host[:port][/database], \
+         redis+sentinel://host[:port],.../master[/database] or redis+cluster://host[:port],... (7 or newer); \
+         rediss instead of redis is TLS. Unless set the node is alone. Other users of the machine see a password \
+         in a flag, but not in the environment. Without a URL the variables REDIS_HOST and REDIS_PORT make \
+         redis://host:port.",
+        plain_variable: Some("REDIS_URL")
+    ),
+    key!(
+        CLUSTER,
+        redis_ca_file,
+        PATH,
+        RESTART,
+        "redis-ca-file",
+        "File with the certificates, in PEM, of the authorities that are trusted for Redis's TLS, instead of the \
+         system's."
+    ),
+    key!(
+        CLUSTER,
+        redis_prefix,
+        TEXT,
+        RESTART,
+        "redis-prefix",
+        "First part of all keys and channels in Redis: letters, digits and - _ . : up to 64. Nodes with the same \
+         prefix are one cluster."
+    ),
+    key!(
+        CLUSTER,
+        redis_required,
+        SWITCH,
+        RESTART,
+        "redis-required",
+        "Refuse to start while Redis cannot be reached, instead of starting alone and joining the others later."
+    ),
+    key!(
+        CLUSTER,
+        cluster_beat,
+        DURATION,
+        RESTART,
+        "cluster-beat",
+        "Time between two signs of life to the other nodes. 100ms to 1h."
+    ),
+    key!(
+        CLUSTER,
+        cluster_expiry,
+        DURATION,
+        RESTART,
+        "cluster-expiry",
+        "Time without a sign of life after which a node counts as dead and its users as offline; longer than two \
+         cluster_beat, up to 1day."
+    ),
+    key!(
+        CLUSTER,
+        lookup_cache_users,
+        COUNT,
+        RESTART,
+        "lookup-cache-users",
+        "Users of other nodes of whom it is remembered where they are; 0 asks Redis every time. Up to 16777216."
+    ),
+    key!(
+        CLUSTER,
+        lookup_cache_time,
+        DURATION,
+        RESTART,
+        "lookup-cache-time",
+        "How long it is remembered where a user is, unless news come before. Up to 1h."
+    ),
+    key!(
+        CLUSTER,
+        cluster_ring_bytes_max,
+        SIZE,
+        RESTART,
+        "cluster-ring-bytes-max",
+        "Bytes of messages to each other node that are kept to be sent again if they were lost. 64KiB to 1GiB."
     ),
     key!(
         LOGGING,

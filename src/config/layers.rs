@@ -84,7 +84,7 @@ impl Loader {
     /// The first unknown key, unreadable file, bad value or contradiction, with
     /// the place it came from.
     pub fn load(&self) -> Result<(Config, Sources), ConfigError> {
-        let variables = environment::variables(&self.environment)?;
+        let mut variables = environment::variables(&self.environment)?;
         let mut layers = Layers { config: Config::default(), sources: Sources::default() };
         if let Some(path) = self.flags.file.as_ref().or(variables.file.as_ref()) {
             for entry in file::read(path)? {
@@ -92,11 +92,16 @@ impl Loader {
                 layers.set(entry.key, &entry.parts, source)?;
             }
         }
-        for Variable { key, name, parts } in variables.values {
+        for Variable { key, name, parts } in std::mem::take(&mut variables.values) {
             layers.set(key, &parts, Source::Environment(name))?;
         }
         for (key, parts) in &self.flags.values {
             layers.set(key, parts, Source::Flag(key.flag.unwrap_or(key.name)))?;
+        }
+        if layers.config.redis_url.is_none()
+            && let Some(Variable { key, name, parts }) = variables.redis()?
+        {
+            layers.set(key, &parts, Source::Environment(name))?;
         }
         layers.read_token()?;
         let Layers { config, sources } = layers;

@@ -101,10 +101,19 @@ fn heading(out: &mut String, index: usize, text: impl Fn(&str) -> String) {
 fn line(out: &mut String, key: &Key, config: &Config) {
     match key.write(config) {
         Some(value) => push(out, format_args!("{} = {value}\n", key.name)),
-        None if key.name == "admin_token" && config.admin_token.is_some() => {
-            out.push_str("# admin_token = \"***\"\n");
-        }
-        None => push(out, format_args!("# {} is not set\n", key.name)),
+        None => match masked(key, config) {
+            Some(shown) => push(out, format_args!("# {} = \"{shown}\"\n", key.name)),
+            None => push(out, format_args!("# {} is not set\n", key.name)),
+        },
+    }
+}
+
+/// What is shown of a value that is secret.
+fn masked(key: &Key, config: &Config) -> Option<String> {
+    match key.name {
+        "admin_token" => config.admin_token.as_ref().map(|_| "***".to_owned()),
+        "redis_url" => config.redis_url.as_ref().map(ToString::to_string),
+        _ => None,
     }
 }
 

@@ -39,6 +39,15 @@ const VALUES: &[(&str, &[&str], &str)] = &[
     ("simulate", &["true"], "true"),
     ("simulate_interval", &["1s"], "'1s'"),
     ("admin_token", &["s3cret"], ""),
+    ("redis_url", &["rediss+cluster://a:1,b:2"], "'rediss+cluster://a:1,b:2'"),
+    ("redis_ca_file", &["/x/ca.pem"], "'/x/ca.pem'"),
+    ("redis_prefix", &["eu:throng"], "'eu:throng'"),
+    ("redis_required", &["true"], "true"),
+    ("cluster_beat", &["5s"], "'5s'"),
+    ("cluster_expiry", &["30s"], "'30s'"),
+    ("lookup_cache_users", &["5"], "5"),
+    ("lookup_cache_time", &["1s"], "'1s'"),
+    ("cluster_ring_bytes_max", &["1MiB"], "'1MiB'"),
     ("log_format", &["json"], "'json'"),
     ("log_level", &["warn,throng::ws=debug"], "'warn,throng::ws=debug'"),
 ];
@@ -228,6 +237,48 @@ fn the_admin_token() {
 }
 
 #[test]
+fn where_redis_is() {
+    let shown = |flags: Flags, environment: &[(&str, &str)]| {
+        let (config, sources) = load(flags, environment).expect("valid");
+        let url = config.redis_url.map(|url| url.to_string()).unwrap_or_default();
+        (url, sources.of("redis_url").clone())
+    };
+    let variable = |name: &str| Source::Environment(name.to_owned());
+    let parts = [("REDIS_HOST", "host"), ("REDIS_PORT", "1")];
+    assert_eq!(shown(flags(None, &[]), &[]), (String::new(), Source::Default));
+    assert_eq!(shown(flags(None, &[]), &parts), ("redis://host:1".to_owned(), variable("REDIS_HOST")));
+
+    // Any URL wins over the parts, and a part that is wrong then does not matter.
+    let url = [("REDIS_URL", "redis://plain"), ("REDIS_HOST", "host"), ("REDIS_PORT", "x")];
+    assert_eq!(shown(flags(None, &[]), &url), ("redis://plain:6379".to_owned(), variable("REDIS_URL")));
+    let file = TempFile::new("redis_url = 'redis://file'");
+    let by_file = shown(flags(Some(&file.0), &[]), &parts);
+    assert_eq!(by_file, ("redis://file:6379".to_owned(), Source::File { path: file.0.clone(), line: 1 }));
+    let by_flag = shown(flags(Some(&file.0), &[("redis_url", &["redis://flag"])]), &url);
+    assert_eq!(by_flag, ("redis://flag:6379".to_owned(), Source::Flag("redis-url")));
+
+    assert_eq!(
+        refused(flags(None, &[]), &[("REDIS_URL", "host:1")]),
+        "REDIS_URL: has no scheme, such as redis://"
+    );
+    assert_eq!(
+        refused(flags(None, &[]), &[("REDIS_HOST", "a b")]),
+        "REDIS_HOST: has a host that is no name or address"
+    );
+}
+
+#[test]
+fn the_password_of_redis_is_not_printed() {
+    let environment = [("REDIS_URL", "redis://app:hunter2@a/1")];
+    let (config, sources) = load(flags(None, &[]), &environment).expect("valid");
+    let printed = print(&config, &sources);
+    assert!(printed.contains("\n# redis_url = \"redis://app:***@a:6379/1\"\n"), "{printed}");
+    assert!(!printed.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+    let printed = TempFile::new(&printed);
+    assert_eq!(load(flags(Some(&printed.0), &[]), &[]).expect("valid").0.redis_url, None);
+}
+
+#[test]
 fn what_is_printed_is_a_configuration_file() {
     let token = TempFile::new("s3cret");
     let mut values: Vec<(&str, &[&str])> = VALUES.iter().map(|(name, parts, _)| (*name, *parts)).collect();
@@ -312,7 +363,15 @@ fn every_key_is_live_or_needs_a_restart() {
         assert_eq!((merged, changed, restart), expected, "{name}");
     }
     let restart: Vec<&str> = KEYS.iter().filter(|key| !key.live).map(|key| key.name).collect();
-    let expected =
+    let node =
         ["port", "ws_port", "bind", "reactors", "private_fd_tables", "node_id", "service_name", "labels"];
-    assert_eq!(restart, [&expected[..], &["log_format"]].concat());
+    let redis = ["redis_url", "redis_ca_file", "redis_prefix", "redis_required"];
+    let cluster = [
+        "cluster_beat",
+        "cluster_expiry",
+        "lookup_cache_users",
+        "lookup_cache_time",
+        "cluster_ring_bytes_max",
+    ];
+    assert_eq!(restart, [&node[..], &redis, &cluster, &["log_format"]].concat());
 }

@@ -17,8 +17,13 @@ const NAME_BYTES_MAX: usize = 253;
 const LIST_ITEMS_MAX: usize = 256;
 const ITEM_BYTES_MAX: usize = 256;
 const TOKEN_BYTES_MAX: usize = 4096;
+const PREFIX_BYTES_MAX: usize = 64;
+const LOOKUP_CACHE_USERS_MAX: usize = 16 * 1024 * 1024;
+const RING_BYTES_MIN: usize = 64 * 1024;
+const RING_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const BEAT_MIN: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,6 +41,7 @@ impl Config {
         self.validate_policy()?;
         self.validate_drain()?;
         self.validate_admin()?;
+        self.validate_cluster()?;
         log_levels(&self.log_level).map(drop).map_err(|wrong| ConfigError::key("log_level", wrong))
     }
 
@@ -47,12 +53,9 @@ impl Config {
     }
 
     fn validate_identity(&self) -> Result<(), ConfigError> {
-        if let Some(id) = &self.node_id {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-            if id.is_empty() || id.len() > NAME_BYTES_MAX || !id.bytes().all(allowed) {
-                let message = format!("{id:?} is not 1 to {NAME_BYTES_MAX} of letters, digits and - _ . :");
-                return Err(ConfigError::key("node_id", message));
-            }
+        if let Some(id) = self.node_id.as_ref().filter(|id| !is_name(id, NAME_BYTES_MAX)) {
+            let message = format!("{id:?} is not 1 to {NAME_BYTES_MAX} of letters, digits and - _ . :");
+            return Err(ConfigError::key("node_id", message));
         }
         plain("service_name", &self.service_name)?;
         count("labels", self.labels.len())?;
@@ -156,6 +159,34 @@ impl Config {
         }
         Ok(())
     }
+
+    fn validate_cluster(&self) -> Result<(), ConfigError> {
+        if self.redis_ca_file.is_some() && self.redis_url.as_ref().is_some_and(|url| !url.tls) {
+            return Err(ConfigError::key(
+                "redis_ca_file",
+                "is given, but redis_url is without TLS (rediss://)",
+            ));
+        }
+        if !is_name(&self.redis_prefix, PREFIX_BYTES_MAX) {
+            let message = format!(
+                "{:?} is not 1 to {PREFIX_BYTES_MAX} of letters, digits and - _ . :",
+                self.redis_prefix
+            );
+            return Err(ConfigError::key("redis_prefix", message));
+        }
+        lasting("cluster_beat", self.cluster_beat, BEAT_MIN, HOUR)?;
+        lasting("cluster_expiry", self.cluster_expiry, BEAT_MIN, DAY)?;
+        longer("cluster_expiry", self.cluster_expiry, "two cluster_beat", 2 * self.cluster_beat)?;
+        between("lookup_cache_users", self.lookup_cache_users, 0, LOOKUP_CACHE_USERS_MAX)?;
+        lasting("lookup_cache_time", self.lookup_cache_time, Duration::ZERO, HOUR)?;
+        sizes("cluster_ring_bytes_max", self.cluster_ring_bytes_max, RING_BYTES_MIN, RING_BYTES_MAX)
+    }
+}
+
+/// A name that other nodes and keys in Redis are made of.
+fn is_name(text: &str, bytes_max: usize) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    (1..=bytes_max).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn between<T: PartialOrd + Display>(
@@ -318,6 +349,28 @@ mod tests {
         for wrong in ["", "a b", "a,b", "a/b"] {
             check(Some("subprotocols"), |c| c.subprotocols = vec![wrong.into()]);
         }
+    }
+
+    #[test]
+    fn cluster() {
+        let url = |text: &str| Some(text.parse().expect("a URL"));
+        let ca = || Some("ca.pem".into());
+        check(None, |c| (c.redis_url, c.redis_ca_file) = (url("rediss://a"), ca()));
+        check(Some("redis_ca_file"), |c| (c.redis_url, c.redis_ca_file) = (url("redis://a"), ca()));
+        check(None, |c| c.redis_prefix = "eu.1:throng-a_b".into());
+        for wrong in ["", "a b", "{a}", "a/b", "é", &"x".repeat(65)] {
+            check(Some("redis_prefix"), |c| c.redis_prefix = wrong.into());
+        }
+        check(Some("cluster_beat"), |c| c.cluster_beat = Duration::from_millis(99));
+        check(Some("cluster_beat"), |c| c.cluster_beat = Duration::MAX);
+        check(Some("cluster_expiry"), |c| c.cluster_expiry = 2 * c.cluster_beat);
+        check(None, |c| c.cluster_expiry = 2 * c.cluster_beat + Duration::from_millis(1));
+        check(Some("cluster_expiry"), |c| c.cluster_expiry = Duration::MAX);
+        check(None, |c| (c.lookup_cache_users, c.lookup_cache_time) = (0, Duration::ZERO));
+        check(Some("lookup_cache_users"), |c| c.lookup_cache_users = usize::MAX);
+        check(Some("lookup_cache_time"), |c| c.lookup_cache_time = Duration::MAX);
+        check(Some("cluster_ring_bytes_max"), |c| c.cluster_ring_bytes_max = 65535);
+        check(Some("cluster_ring_bytes_max"), |c| c.cluster_ring_bytes_max = usize::MAX);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::{AddressRate, Config, LogFormat, Secret, SlowConsumer};
+use crate::cluster::target::Target;
 
 /// One way to read and to write a value.
 pub(super) struct Codec<T> {
@@ -113,6 +114,14 @@ pub(super) const SECRET: Codec<Option<Secret>> = Codec {
     shape: Shape::Scalar,
     read: |parts| one(parts).map(|text| Some(Secret::new(text))),
     write: |_| None,
+};
+
+/// A URL with a password is secret and not written.
+pub(super) const REDIS_URL: Codec<Option<Target>> = Codec {
+    form: "URL",
+    shape: Shape::Scalar,
+    read: |parts| one(parts)?.parse().map(Some),
+    write: |url| url.as_ref().filter(|url| url.credentials.is_none()).map(quoted),
 };
 
 pub(super) const LABELS: Codec<BTreeMap<String, String>> = Codec {
@@ -347,6 +356,15 @@ mod tests {
         check(&WS_PORT, "on", None);
         check(&REACTORS, "auto", Some(&Config::default().reactors.to_string()));
         check(&REACTORS, "-2", None);
+    }
+
+    #[test]
+    fn urls_of_redis() {
+        check(&REDIS_URL, " redis://a ", Some(r#""redis://a:6379""#));
+        check(&REDIS_URL, "rediss+cluster://a,b:1", Some(r#""rediss+cluster://a:6379,b:1""#));
+        check(&REDIS_URL, "redis://:hunter2@a", None);
+        assert!((REDIS_URL.read)(&["redis://:hunter2@a".into()]).is_ok_and(|url| url.is_some()));
+        assert_eq!((REDIS_URL.read)(&["a:6379".into()]), Err("has no scheme, such as redis://".into()));
     }
 
     #[test]
