@@ -42,6 +42,10 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (
+        &["cluster/link", "cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
+        &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
+    ),
+    (
         &["ids", "limits", "clock", "delivery"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::ws", "crate::admin"],
     ),
