@@ -249,7 +249,7 @@ pub static KEYS: &[Key] = &[
         RATE,
         LIVE,
         "messages-per-second",
-        "Messages taken from one client in a second; 0 is no limit. Up to 1000000."
+        "Messages taken from one client in a second; 0 is no limit. Up to 65535."
     ),
     key!(
         LIMITS,

@@ -12,7 +12,8 @@ const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
 const OUTBOUND_BYTES_MAX_MAX: usize = 1024 * 1024 * 1024;
 /// Room beside the largest message for the frames that go with it.
 const OUTBOUND_SPARE_BYTES: usize = 4 * 1024;
-const MESSAGES_PER_SECOND_MAX: u32 = 1_000_000;
+/// What a connection's row counts up to.
+const MESSAGES_PER_SECOND_MAX: u32 = 65_535;
 const NAME_BYTES_MAX: usize = 253;
 const LIST_ITEMS_MAX: usize = 256;
 const ITEM_BYTES_MAX: usize = 256;
