@@ -30,7 +30,7 @@ use crate::reactor::shared::Shared;
 const MESSAGES_PER_ROUND: usize = 8192;
 
 /// Between attempts to reach Redis: at first, and at most; each is jittered.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Longest sleep while nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
@@ -70,6 +70,8 @@ struct Link {
     listing: usize,
     round: u64,
     next_beat: Instant,
+    /// What the last beat said.
+    status: Status,
     graves: Vec<Grave>,
     /// Users that came or went, in order.
     changes: Vec<(Arc<str>, bool)>,
@@ -162,7 +164,7 @@ impl Publisher {
     /// While there is no link: whoever wants to know is told; users are listed anew when there is one.
     fn refuse(&mut self, message: ClusterMessage) {
         match message {
-            ClusterMessage::Act { user, reply, .. } => self.carry_out(vec![unavailable(user, reply)]),
+            ClusterMessage::Act { reply, .. } => self.carry_out(vec![unavailable(reply)]),
             ClusterMessage::Broadcast { reply, .. } => {
                 let report = Report::Remote(vec![RemoteNode::all_unavailable()]);
                 self.carry_out(vec![Effect::Report(reply, report)]);
@@ -261,7 +263,7 @@ impl Publisher {
         if !wanted.is_empty() {
             self.shared.metrics.node().add(Counter::ClusterLookups, wanted.len() as u64);
             let rows = link.registry.lookup(&wanted)?;
-            link.router.found(rows, now);
+            link.router.found(&wanted, rows, now);
         }
         link.router.handle_timeout(now);
         let effects = link.router.take_effects(now);
@@ -275,22 +277,30 @@ impl Publisher {
 
     fn publish(&self, link: &mut Link, batches: Vec<Effect>) -> Result<(), Box<dyn std::error::Error>> {
         let names = link.registry.names().clone();
-        let publishing: Vec<(String, bytes::Bytes)> = batches
-            .into_iter()
-            .filter_map(|effect| match effect {
-                Effect::Publish(Channel::Node(node), batch) => Some((names.node_channel(&node), batch)),
-                Effect::Publish(Channel::All, batch) => Some((names.broadcast_channel(), batch)),
-                Effect::Report(..) | Effect::Undelivered(..) => None,
-            })
-            .collect();
+        let (mut publishing, mut nodes) = (Vec::new(), Vec::new());
+        for effect in batches {
+            let Effect::Publish(channel, batch) = effect else { continue };
+            match channel {
+                Channel::Node(node) => {
+                    publishing.push((names.node_channel(&node), batch));
+                    nodes.push(Some(node));
+                }
+                Channel::All => {
+                    publishing.push((names.broadcast_channel(), batch));
+                    nodes.push(None);
+                }
+            }
+        }
         if publishing.is_empty() {
             return Ok(());
         }
         let counters = self.shared.metrics.node();
         counters.add(Counter::ClusterBatchesSent, publishing.len() as u64);
         counters.add(Counter::ClusterBytesSent, publishing.iter().map(|(_, batch)| batch.len() as u64).sum());
-        for outcome in link.registry.executor().publish(&publishing) {
-            outcome?;
+        for (outcome, node) in link.registry.executor().publish(&publishing).into_iter().zip(nodes) {
+            if let (0, Some(node)) = (outcome?, node) {
+                link.router.unheard(&node);
+            }
         }
         Ok(())
     }
@@ -305,6 +315,9 @@ impl Publisher {
                 // A caller that gave up has dropped the other end.
                 Effect::Report(ReplyTo::Thread(caller), report) => drop(caller.try_send(report)),
                 Effect::Report(..) | Effect::Publish(..) => {}
+                Effect::Unreachable(sender) => {
+                    self.post_surely(sender.reactor(), || ReactorMessage::Unreachable { sender });
+                }
                 Effect::Undelivered(sender, user) => {
                     let message = || ReactorMessage::Undelivered { sender, user: user.clone() };
                     self.post_surely(sender.reactor(), message);
@@ -357,6 +370,7 @@ impl Publisher {
             listing: 0,
             round: 0,
             next_beat: Instant::now(),
+            status: self.status(),
             graves: Vec::new(),
             changes: Vec::new(),
             nodes_outdated: true,

@@ -9,7 +9,7 @@
 
 mod cache;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -54,6 +54,8 @@ pub enum Effect {
     Report(ReplyTo, Report),
     /// The user of a client's message is not there.
     Undelivered(ConnId, Box<str>),
+    /// The client's message could not be passed on.
+    Unreachable(ConnId),
 }
 
 /// A request of ours that other nodes have not all answered.
@@ -152,8 +154,14 @@ impl Router {
         let gone = |node: &String| !others.iter().any(|other| other.node == *node);
         for ask in self.asks.values_mut() {
             for node in ask.waiting.extract_if(.., |node| gone(node)) {
-                ask.answers.push(RemoteNode { node, answer: RemoteAnswer::Unavailable });
+                ask.answers.push(RemoteNode::unavailable(&node));
             }
+        }
+        for newcomer in others.iter().filter(|other| !self.others.contains(other)) {
+            // It learns where our broadcasts stand, so that it notices if it misses the next.
+            let baseline = self.all.baseline(&self.me, Stream::Broadcast);
+            self.effects
+                .extend(baseline.map(|batch| Effect::Publish(Channel::Node(newcomer.node.clone()), batch)));
         }
         self.others = others;
         self.settle_asks();
@@ -183,7 +191,7 @@ impl Router {
         let sent = self.append(Channel::All, 0, &Envelope::Broadcast { id, text, wants_result }, now);
         if wants_result {
             let waiting = if sent { self.other_ids() } else { Vec::new() };
-            self.wait(id, reply, waiting, None, 0, now);
+            self.wait_for_all(id, reply, waiting, now);
         }
     }
 
@@ -192,24 +200,31 @@ impl Router {
         let sent = self.append_action(Channel::All, 0, id, &user, &action, reply.wants_reports(), now);
         if reply.wants_reports() {
             let waiting = if sent { self.other_ids() } else { Vec::new() };
-            self.wait(id, reply, waiting, None, 0, now);
+            self.wait_for_all(id, reply, waiting, now);
         }
     }
 
     /// Users that have to be looked up now.
     pub fn wanted(&self, now: Instant) -> Vec<Box<str>> {
-        self.lookups.iter().filter(|lookup| lookup.due <= now).map(|lookup| lookup.user.clone()).collect()
+        let due = self.lookups.iter().filter(|lookup| lookup.due <= now);
+        due.map(|lookup| &lookup.user).collect::<BTreeSet<_>>().into_iter().cloned().collect()
     }
 
-    /// What was found for what [`Router::wanted`] returned at the same `now`.
-    pub fn found(&mut self, rows: Vec<Vec<Member>>, now: Instant) {
-        let due: Vec<Lookup> = self.lookups.extract_if(.., |lookup| lookup.due <= now).collect();
-        for (lookup, row) in due.into_iter().zip(rows) {
-            let others: Vec<Member> = row.into_iter().filter(|member| member.node != self.me.node).collect();
-            if !others.is_empty() {
-                self.cache.insert(&lookup.user, others.clone(), now);
+    /// What was found for `users`, which [`Router::wanted`] returned at the same `now`.
+    pub fn found(&mut self, users: &[Box<str>], rows: Vec<Vec<Member>>, now: Instant) {
+        let me = self.me.node.clone();
+        let others = |row: Vec<Member>| row.into_iter().filter(|member| member.node != me).collect();
+        let rows: HashMap<&str, Vec<Member>> =
+            users.iter().map(|user| &**user).zip(rows.into_iter().map(others)).collect();
+        for (user, row) in &rows {
+            if !row.is_empty() {
+                self.cache.insert(user, row.clone(), now);
             }
-            self.dispatch(lookup.user, lookup.action, lookup.reply, &others, lookup.tries, now);
+        }
+        let due: Vec<Lookup> = self.lookups.extract_if(.., |lookup| lookup.due <= now).collect();
+        for lookup in due {
+            let nodes = rows.get(&*lookup.user).map_or(&[][..], |row| row);
+            self.dispatch(lookup.user, lookup.action, lookup.reply, nodes, lookup.tries, now);
         }
     }
 
@@ -226,15 +241,21 @@ impl Router {
             return self.nobody(user, reply);
         }
         let (id, wants_result) = (self.take_id(), reply.wants_reports());
-        let mut waiting = Vec::new();
+        let (mut waiting, mut answers) = (Vec::new(), Vec::new());
         for node in nodes {
             let channel = Channel::Node(node.node.clone());
-            if self.append_action(channel, node.incarnation, id, &user, &action, wants_result, now) {
-                waiting.push(node.node.clone());
+            let sent = self.append_action(channel, node.incarnation, id, &user, &action, wants_result, now);
+            match (wants_result, sent) {
+                (false, _) => {}
+                (true, true) => waiting.push(node.node.clone()),
+                (true, false) => answers.push(RemoteNode::unavailable(&node.node)),
             }
         }
         if wants_result {
-            self.wait(id, reply, waiting, Some((user, action)), tries, now);
+            let deadline = now + ANSWER_TIME;
+            let errand = Some((user, action));
+            self.asks.insert(id, Ask { reply, waiting, answers, deadline, errand, tries });
+            self.settle_ask(id, now);
         }
     }
 
@@ -248,18 +269,20 @@ impl Router {
         }
     }
 
-    fn wait(
-        &mut self,
-        id: u64,
-        reply: ReplyTo,
-        waiting: Vec<String>,
-        errand: Option<(Box<str>, Action)>,
-        tries: usize,
-        now: Instant,
-    ) {
+    fn wait_for_all(&mut self, id: u64, reply: ReplyTo, waiting: Vec<String>, now: Instant) {
         let deadline = now + ANSWER_TIME;
-        self.asks.insert(id, Ask { reply, waiting, answers: Vec::new(), deadline, errand, tries });
+        self.asks.insert(id, Ask { reply, waiting, answers: Vec::new(), deadline, errand: None, tries: 0 });
         self.settle_ask(id, now);
+    }
+
+    /// Nobody listens on a node's channel: who waits for its answer is told so.
+    /// Should the node only be subscribing anew, it will ask for what it missed.
+    pub fn unheard(&mut self, node: &str) {
+        for ask in self.asks.values_mut() {
+            let silent = ask.waiting.extract_if(.., |waiting| waiting == node);
+            ask.answers.extend(silent.map(|node| RemoteNode::unavailable(&node)));
+        }
+        self.settle_asks();
     }
 
     /// A node answered a request of ours.
@@ -366,10 +389,12 @@ impl Router {
         };
         let Some(lane) = lane else { return };
         let repair = lane.outgoing.resend(first, last);
+        let standing = lane.baseline(&self.me, stream);
         let channel = Channel::Node(from.node.clone());
         for batch in repair.batches {
             self.effects.push(Effect::Publish(channel.clone(), batch));
         }
+        self.effects.extend(standing.map(|batch| Effect::Publish(channel.clone(), batch)));
         if let Some((first, last)) = repair.lost {
             let lost = Envelope::Lost { stream, from: first, to: last };
             self.append(channel, from.incarnation, &lost, now);
@@ -427,11 +452,11 @@ impl Router {
     pub fn give_up(mut self) -> Vec<Effect> {
         for (_, mut ask) in std::mem::take(&mut self.asks) {
             let silent = ask.waiting.drain(..);
-            ask.answers.extend(silent.map(|node| RemoteNode { node, answer: RemoteAnswer::Unavailable }));
+            ask.answers.extend(silent.map(|node| RemoteNode::unavailable(&node)));
             self.close(ask);
         }
         for lookup in std::mem::take(&mut self.lookups) {
-            self.effects.push(unavailable(lookup.user, lookup.reply));
+            self.effects.push(unavailable(lookup.reply));
         }
         self.effects.retain(|effect| !matches!(effect, Effect::Publish(..)));
         self.effects
@@ -504,9 +529,9 @@ impl Router {
 }
 
 /// What to tell who asked while there is no link.
-pub fn unavailable(user: Box<str>, reply: ReplyTo) -> Effect {
+pub fn unavailable(reply: ReplyTo) -> Effect {
     match reply {
-        ReplyTo::Client(sender) => Effect::Undelivered(sender, user),
+        ReplyTo::Client(sender) => Effect::Unreachable(sender),
         reply => Effect::Report(reply, Report::Remote(vec![RemoteNode::all_unavailable()])),
     }
 }
@@ -520,6 +545,12 @@ impl Lane {
     ) -> Result<Self, super::wire::WireError> {
         let writer = BatchWriter::new(&me.node, me.incarnation, stream)?;
         Ok(Lane { incarnation, outgoing: Outgoing::new(ring_bytes), writer })
+    }
+
+    /// A batch of nothing, which tells where the stream stands.
+    fn baseline(&self, me: &Member, stream: Stream) -> Option<Bytes> {
+        let mut writer = BatchWriter::new(&me.node, me.incarnation, stream).ok()?;
+        Some(writer.seal(self.outgoing.next()))
     }
 
     fn seal(&mut self, channel: Channel, now: Instant) -> Effect {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::value::{duration_text as duration, size_text as size};
 use super::{Config, ConfigError, log_levels};
 use crate::cluster::registry::Names;
-use crate::limits::{self, STREAM_RING_BYTES};
+use crate::limits::{self, CLUSTER_TEXT_BYTES, STREAM_RING_BYTES};
 
 const MAX_CONNECTIONS_MAX: usize = 16 * 1024 * 1024;
 const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
@@ -147,6 +147,12 @@ impl Config {
     }
 
     fn validate_cluster(&self) -> Result<(), ConfigError> {
+        let is_alone = self.redis_url.is_none() && self.redis_host.is_none();
+        if !is_alone && self.message_bytes_max > CLUSTER_TEXT_BYTES / 2 {
+            let most = size(CLUSTER_TEXT_BYTES / 2);
+            let message = format!("is more than {most}, the most that is passed between nodes");
+            return Err(ConfigError::key("message_bytes_max", message));
+        }
         if let Err(message) = self.redis_target() {
             return Err(ConfigError::key("redis_url", message));
         }

@@ -240,7 +240,12 @@ impl RemoteAnswer {
 impl RemoteNode {
     /// Stands for all other nodes when none can be asked.
     pub fn all_unavailable() -> Self {
-        RemoteNode { node: "*".into(), answer: RemoteAnswer::Unavailable }
+        RemoteNode::unavailable("*")
+    }
+
+    /// A node that could not be asked.
+    pub fn unavailable(node: &str) -> Self {
+        RemoteNode { node: node.into(), answer: RemoteAnswer::Unavailable }
     }
 
     fn outcome(&self) -> NodeOutcome {

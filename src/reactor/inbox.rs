@@ -71,6 +71,11 @@ impl Reactor {
                 self.settle_ask(ticket);
             }
             ReactorMessage::Elsewhere { user, elsewhere } => self.hub.set_elsewhere(&user, elsewhere),
+            ReactorMessage::Unreachable { sender } => {
+                self.tell_sender(sender, |out| {
+                    crate::protocol::write_error(out, "Other nodes cannot be reached at present");
+                });
+            }
             ReactorMessage::ListUsers { round } => self.begin_listing(round),
             ReactorMessage::Undelivered { sender, user } => {
                 self.tell_sender(sender, |out| crate::protocol::write_undelivered(out, &user));

@@ -74,6 +74,11 @@ pub enum ReactorMessage {
         /// Goes into the answer.
         round: u64,
     },
+    /// To the owner of the connection that sent a message: it could not be passed on.
+    Unreachable {
+        /// The sender.
+        sender: ConnId,
+    },
     /// To the owner of the connection that sent a message to a user who is offline.
     Undelivered {
         /// The sender.
@@ -125,6 +130,7 @@ impl Weigh for ReactorMessage {
             | ReactorMessage::Report { .. }
             | ReactorMessage::Elsewhere { .. }
             | ReactorMessage::ListUsers { .. }
+            | ReactorMessage::Unreachable { .. }
             | ReactorMessage::Undelivered { .. } => 0,
         }
     }

@@ -14,7 +14,9 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 impl Publisher {
     pub(super) fn keep_membership(&mut self, link: &mut Link, now: Instant) -> Outcome {
-        if now >= link.next_beat {
+        // That it is leaving is told at once.
+        if now >= link.next_beat || self.status() != link.status {
+            link.status = self.status();
             link.next_beat = now + self.plan.beat;
             self.beat(link)?;
         }
