@@ -146,6 +146,24 @@ pub struct UserConnections {
     pub unanswered: Vec<String>,
 }
 
+/// A user in a list of users.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UserNodes {
+    /// The user.
+    pub user_id: String,
+    /// The nodes the user is connected to.
+    pub nodes: Vec<String>,
+}
+
+/// A part of the list of all users, in the order of the ids' bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UserPage {
+    /// Users.
+    pub users: Vec<UserNodes>,
+    /// What to ask for after; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// A node, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NodeListing {

@@ -81,6 +81,13 @@ pub enum Question {
         /// Who.
         user_id: String,
     },
+    /// A part of the list of all users.
+    Users {
+        /// The user after whom it begins; empty for the beginning.
+        after: String,
+        /// At most so many, 1 to [`USERS_PER_PAGE`].
+        limit: usize,
+    },
     /// A message to all connections of a user.
     Send {
         /// To whom.
@@ -132,6 +139,7 @@ fn try_answer(
         Route::Ready => Ok(Answer::Now(ready(snapshot))),
         Route::Nodes => Ok(Answer::Now(nodes(snapshot))),
         Route::Metrics => Ok(Answer::Now(metrics(snapshot))),
+        Route::Users => users(head).map(Answer::Ask),
         Route::User(encoded) => user(encoded).map(Answer::Ask),
         Route::Send => body::send(body).map(Answer::Ask),
         Route::Broadcast => body::broadcast(body).map(Answer::Ask),
@@ -145,6 +153,7 @@ enum Route<'a> {
     Ready,
     Nodes,
     Metrics,
+    Users,
     /// With the user id, not decoded.
     User(&'a str),
     Send,
@@ -160,6 +169,7 @@ impl<'a> Route<'a> {
             "/readyz" => Route::Ready,
             "/nodes" => Route::Nodes,
             "/metrics" => Route::Metrics,
+            "/api/users" => Route::Users,
             "/api/send" => Route::Send,
             "/api/broadcast" => Route::Broadcast,
             "/api/kick" => Route::Kick,
@@ -261,6 +271,22 @@ fn metrics(snapshot: &Snapshot<'_>) -> Response {
         ready: snapshot.ready,
     };
     Response::text(200, Metrics::CONTENT_TYPE, snapshot.metrics.exposition(&node))
+}
+
+/// Users in one page of the list.
+pub const USERS_PER_PAGE: usize = 1000;
+
+fn users(head: &Head<'_>) -> Result<Question, Response> {
+    let limit = match head.query_value("limit") {
+        None => 100,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=USERS_PER_PAGE).contains(limit))
+            .ok_or_else(|| Response::error(400, &format!("limit: a number from 1 to {USERS_PER_PAGE}")))?,
+    };
+    let after = head.query_value("after").unwrap_or_default().into_owned();
+    Ok(Question::Users { after, limit })
 }
 
 fn user(encoded: &str) -> Result<Question, Response> {

@@ -46,6 +46,15 @@ pub enum ClusterMessage {
         /// Who wants to know.
         reply: ReplyTo,
     },
+    /// List users of all nodes.
+    Page {
+        /// The user after whom to begin.
+        after: String,
+        /// At most so many.
+        limit: usize,
+        /// Who wants to know.
+        reply: ReplyTo,
+    },
     /// What a reactor says about a request of another node.
     Report {
         /// Which request.
@@ -119,6 +128,7 @@ impl Weigh for ClusterMessage {
             ClusterMessage::Joined(_)
             | ClusterMessage::Left(_)
             | ClusterMessage::Report { .. }
+            | ClusterMessage::Page { .. }
             | ClusterMessage::Heard(_) => 0,
         }
     }

@@ -19,6 +19,7 @@ use super::registry::{Grave, Member, Names, NodeDescription, NodeRecord, Registr
 use super::router::{Bounds, Channel, Effect, Router, unavailable};
 use super::subscriber::Ear;
 use super::{LinkState, Overview};
+use crate::delivery::UserNodes;
 use crate::hub::gather::{RemoteAnswer, RemoteNode, Report};
 use crate::ids::ReactorId;
 use crate::metrics::Counter;
@@ -76,6 +77,8 @@ struct Link {
     /// Users that came or went, in order.
     changes: Vec<(Arc<str>, bool)>,
     nodes_outdated: bool,
+    /// Lists of users that were asked for.
+    pages: Vec<(String, usize, ReplyTo)>,
 }
 
 /// See the module.
@@ -169,6 +172,9 @@ impl Publisher {
                 let report = Report::Remote(vec![RemoteNode::all_unavailable()]);
                 self.carry_out(vec![Effect::Report(reply, report)]);
             }
+            ClusterMessage::Page { reply, .. } => {
+                self.carry_out(vec![Effect::Report(reply, Report::Overloaded)])
+            }
             ClusterMessage::Joined(_)
             | ClusterMessage::Left(_)
             | ClusterMessage::Users { .. }
@@ -189,6 +195,7 @@ impl Publisher {
             ClusterMessage::Users { .. } => {}
             ClusterMessage::Act { user, action, reply } => link.router.act(user, action, reply, now),
             ClusterMessage::Broadcast { frame, reply } => link.router.broadcast(&frame, reply, now),
+            ClusterMessage::Page { after, limit, reply } => link.pages.push((after, limit, reply)),
             ClusterMessage::Report { ticket, report } => link.router.reported(ticket, report, now),
             ClusterMessage::Heard(heard) => self.hear(heard, now),
         }
@@ -265,6 +272,7 @@ impl Publisher {
             let rows = link.registry.lookup(&wanted)?;
             link.router.found(&wanted, rows, now);
         }
+        self.list_users(link)?;
         link.router.handle_timeout(now);
         let effects = link.router.take_effects(now);
         let (batches, rest): (Vec<_>, Vec<_>) =
@@ -301,6 +309,20 @@ impl Publisher {
             if let (0, Some(node)) = (outcome?, node) {
                 link.router.unheard(&node);
             }
+        }
+        Ok(())
+    }
+
+    fn list_users(&self, link: &mut Link) -> Result<(), Box<dyn std::error::Error>> {
+        for (after, limit, reply) in std::mem::take(&mut link.pages) {
+            let after = Some(&*after).filter(|after| !after.is_empty());
+            let page = link.registry.page(after, limit)?;
+            let one = |(user_id, nodes): (String, Vec<Member>)| UserNodes {
+                user_id,
+                nodes: nodes.into_iter().map(|member| member.node).collect(),
+            };
+            let report = Report::Users(page.users.into_iter().map(one).collect(), page.next);
+            self.carry_out(vec![Effect::Report(reply, report)]);
         }
         Ok(())
     }
@@ -374,6 +396,7 @@ impl Publisher {
             graves: Vec::new(),
             changes: Vec::new(),
             nodes_outdated: true,
+            pages: Vec::new(),
         })
     }
 

@@ -7,7 +7,7 @@
 
 use crate::delivery::{
     BroadcastResult, ConnectionLocation, ConnectionOutcome, KickResult, KickStatus, NodeOutcome, NodeStatus,
-    Outcome, SendResult, Status, UserConnections,
+    Outcome, SendResult, Status, UserConnections, UserNodes, UserPage,
 };
 use crate::ids::ConnId;
 
@@ -27,6 +27,8 @@ pub enum Report {
     Audience(u64),
     /// From the cluster: what the other nodes said.
     Remote(Vec<RemoteNode>),
+    /// From one reactor, or from the cluster: users, and if there may be more, after whom.
+    Users(Vec<UserNodes>, Option<String>),
     /// The request could not be passed on, because a mailbox was full.
     Overloaded,
 }
@@ -66,6 +68,9 @@ pub struct Gather {
     outcomes: Vec<(ConnId, Outcome)>,
     audiences: Vec<u64>,
     remote: Option<Vec<RemoteNode>>,
+    users: Vec<UserNodes>,
+    pages: usize,
+    next: Option<String>,
     overloaded: usize,
 }
 
@@ -95,6 +100,11 @@ impl Gather {
             Report::Outcome(connection, outcome) => self.outcomes.push((connection, outcome)),
             Report::Audience(connections) => self.audiences.push(connections),
             Report::Remote(nodes) => self.remote = Some(nodes),
+            Report::Users(mut users, next) => {
+                self.users.append(&mut users);
+                self.pages += 1;
+                self.next = next.or(self.next.take());
+            }
             Report::Overloaded => self.overloaded += 1,
         }
     }
@@ -112,6 +122,27 @@ impl Gather {
     /// Whether so many reactors, and the other nodes, have answered a broadcast.
     pub fn is_heard(&self, reactors: usize) -> bool {
         self.audiences.len() + self.overloaded >= reactors && self.has_heard_others()
+    }
+
+    /// Whether so many have listed their users.
+    pub fn is_listed(&self, pages: usize) -> bool {
+        self.pages + self.overloaded >= pages
+    }
+
+    /// The first `limit` users of what was listed; `None` unless `pages` have listed theirs.
+    pub fn user_page(&self, limit: usize, pages: usize) -> Option<UserPage> {
+        if self.pages < pages {
+            return None;
+        }
+        let mut users = self.users.clone();
+        if pages == 1 {
+            return Some(UserPage { users, next: self.next.clone() });
+        }
+        users.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+        let is_cut = self.next.is_some() || users.len() > limit;
+        users.truncate(limit);
+        let next = users.last().filter(|_| is_cut).map(|user| user.user_id.clone());
+        Some(UserPage { users, next })
     }
 
     /// The answer to a send, with what is missing called timed out.
@@ -299,7 +330,7 @@ mod tests {
         };
         check(&[], false, Status::TimedOut);
         check(&[located(0)], true, Status::Offline);
-        check(&[outcome(0, Delivered)], false, Status::TimedOut);
+        check(&[outcome(0, Delivered)], false, Status::Delivered);
         check(&[outcome(0, Delivered), located(1)], true, Status::Delivered);
         check(&[located(2), outcome(1, Delivered)], false, Status::Delivered);
         check(&[located(2), outcome(1, Gone)], false, Status::TimedOut);
@@ -360,5 +391,22 @@ mod tests {
         check(&[ours(vec![]), theirs(RemoteAnswer::Unavailable)], true, Status::Unavailable);
         let delivered = Report::Outcome(conn(1), Outcome::Delivered);
         check(&[ours(vec![conn(1)]), delivered, theirs(RemoteAnswer::Unavailable)], true, Status::Delivered);
+    }
+
+    #[test]
+    fn pages_of_reactors_are_merged_and_cut() {
+        let user = |n: u32| UserNodes { user_id: format!("u{n}"), nodes: vec!["a".into()] };
+        let page = |numbers: &[u32], next: Option<&str>| {
+            Report::Users(numbers.iter().map(|n| user(*n)).collect(), next.map(str::to_owned))
+        };
+        let merged = gathered(&[page(&[1, 4, 6], None), page(&[2, 3, 5], Some("u5"))]);
+        assert!(merged.is_listed(2) && !merged.is_listed(3));
+        assert_eq!(merged.user_page(3, 3), None);
+        let first = merged.user_page(3, 2).unwrap();
+        assert_eq!((first.users, first.next), (vec![user(1), user(2), user(3)], Some("u3".into())));
+        let last = gathered(&[page(&[8], None), page(&[7], None)]).user_page(3, 2).unwrap();
+        assert_eq!((last.users.len(), last.next), (2, None));
+        let empty_but_not_the_end = gathered(&[page(&[], Some("u9"))]).user_page(3, 1).unwrap();
+        assert_eq!(empty_but_not_the_end.next, Some("u9".into()));
     }
 }

@@ -10,7 +10,7 @@
 pub mod directory;
 pub mod gather;
 
-use std::collections::HashSet;
+use std::collections::{BinaryHeap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -134,6 +134,21 @@ impl Hub {
         }
     }
 
+    /// The first `limit` users at home here whose ids come after `after`, in
+    /// the order of their bytes, and whether there are more.
+    pub fn users_after(&self, after: &str, limit: usize) -> (Vec<Arc<str>>, bool) {
+        let mut first: BinaryHeap<&Arc<str>> = BinaryHeap::with_capacity(limit + 1);
+        let mut more = false;
+        for user in self.directory.users().filter(|user| &***user > after) {
+            first.push(user);
+            if first.len() > limit {
+                first.pop();
+                more = true;
+            }
+        }
+        (first.into_sorted_vec().into_iter().cloned().collect(), more)
+    }
+
     /// All users with a connection, of those at home here, in no order.
     pub fn all_users(&self) -> impl Iterator<Item = &Arc<str>> {
         self.directory.users()
@@ -194,6 +209,18 @@ mod tests {
             hub.join(&user, b).unwrap();
             assert_eq!(hub.route(&user), Route::Connections(&[a, b]));
         }
+    }
+
+    #[test]
+    fn users_are_listed_in_order_a_page_at_a_time() {
+        let mut hub = hub(0, 1);
+        for n in (0..25).rev() {
+            hub.join(&format!("user-{n:02}").into(), ConnId::new(ReactorId(0), n, n)).unwrap();
+        }
+        let (first, more) = hub.users_after("", 10);
+        assert_eq!((first.len(), &*first[0], &*first[9], more), (10, "user-00", "user-09", true));
+        let (last, more) = hub.users_after("user-19", 10);
+        assert_eq!((last.len(), &*last[4], more), (5, "user-24", false));
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use super::Reactor;
 use super::connection::{Flag, Phase};
-use super::message::{Action, Kick, ReplyTo};
+use super::message::{Action, Kick, ReactorMessage, ReplyTo};
 use crate::admin::api::Question;
 use crate::clock::Tick;
+use crate::cluster::message::ClusterMessage;
+use crate::delivery::UserNodes;
 use crate::http::Response;
 use crate::hub::gather::{Gather, Report};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, ReactorId};
 use crate::limits::ANSWER_TIMEOUT;
 use crate::ws::close::CloseReason;
 use crate::ws::frame::Frame;
@@ -48,7 +50,14 @@ impl Reactor {
             _ => Gather::default(),
         };
         self.asks.next += 1;
+        if let Question::Users { after, limit } = &asked.question {
+            let (after, limit) = (after.clone(), *limit);
+            self.asks.waiting.insert(ticket, Ask { connection, asked, gather, since: self.now });
+            self.ask_for_page(ticket, &after, limit);
+            return self.answer_now_or_wait(slot, ticket);
+        }
         let (user, action) = match &asked.question {
+            Question::Users { .. } => return None,
             Question::User { user_id } => (Some(user_id.clone()), Action::Locate),
             Question::Send { user_id, message } => (Some(user_id.clone()), deliver(message)),
             Question::Broadcast { message } => (None, deliver(message)),
@@ -64,6 +73,10 @@ impl Reactor {
             (None, Action::Deliver(frame)) => self.broadcast(frame, reply),
             (None, _) => {}
         }
+        self.answer_now_or_wait(slot, ticket)
+    }
+
+    fn answer_now_or_wait(&mut self, slot: u32, ticket: u64) -> Option<Response> {
         if self.is_answered(ticket) {
             let ask = self.asks.waiting.remove(&ticket)?;
             return Some(self.answer_to(&ask));
@@ -72,6 +85,43 @@ impl Reactor {
             row.set(Flag::Awaiting, true);
         }
         None
+    }
+
+    /// A list of users is had from the cluster, or from every reactor of a node that is alone.
+    fn ask_for_page(&mut self, ticket: u64, after: &str, limit: usize) {
+        let reply = ReplyTo::Request { reactor: self.me, ticket };
+        if self.shared.cluster.is_some() {
+            let message = ClusterMessage::Page { after: after.to_owned(), limit, reply: reply.clone() };
+            if !self.post_to_cluster(message) {
+                self.report(&reply, Report::Overloaded);
+            }
+            return;
+        }
+        for index in 0..self.shared.mailboxes.len() {
+            let reactor = ReactorId(index as u8);
+            if reactor == self.me {
+                self.list_users(after, limit, &reply);
+            } else if !self
+                .post(reactor, ReactorMessage::Page { after: after.to_owned(), limit, reply: reply.clone() })
+            {
+                self.report(&reply, Report::Overloaded);
+            }
+        }
+    }
+
+    /// Reports users at home here.
+    pub(super) fn list_users(&mut self, after: &str, limit: usize, reply: &ReplyTo) {
+        let (users, more) = self.hub.users_after(after, limit);
+        let node = &self.shared.node_id;
+        let one = |user: &Arc<str>| UserNodes { user_id: user.to_string(), nodes: vec![node.clone()] };
+        let next = users.last().filter(|_| more).map(ToString::to_string);
+        let users = users.iter().map(one).collect();
+        self.report(reply, Report::Users(users, next));
+    }
+
+    /// Who reports on a list of users: the cluster, or each reactor.
+    fn pages(&self) -> usize {
+        if self.shared.cluster.is_some() { 1 } else { self.shared.mailboxes.len() }
     }
 
     /// Takes in what a reactor reports about a request of ours.
@@ -101,6 +151,7 @@ impl Reactor {
     fn is_answered(&self, ticket: u64) -> bool {
         let reactors = self.shared.mailboxes.len();
         self.asks.waiting.get(&ticket).is_some_and(|ask| match ask.asked.question {
+            Question::Users { .. } => ask.gather.is_listed(self.pages()),
             Question::User { .. } => ask.gather.is_located(),
             Question::Send { .. } | Question::Kick { .. } => ask.gather.is_complete(),
             Question::Broadcast { .. } => ask.gather.is_heard(reactors),
@@ -110,9 +161,13 @@ impl Reactor {
     fn answer_to(&self, ask: &Ask) -> Response {
         let node = &self.shared.node_id;
         match &ask.asked.question {
+            Question::Users { limit, .. } => match ask.gather.user_page(*limit, self.pages()) {
+                Some(page) => Response::json(200, &page),
+                None => try_again(),
+            },
             Question::User { user_id } => match ask.gather.user_connections(user_id, node) {
                 Some(found) => Response::json(200, &found),
-                None => Response::error(503, "the node is overloaded; ask again").with("Retry-After", "1"),
+                None => try_again(),
             },
             Question::Send { user_id, .. } => Response::json(200, &ask.gather.send_result(user_id, node)),
             Question::Kick { user_id, .. } => Response::json(200, &ask.gather.kick_result(user_id, node)),
@@ -139,6 +194,10 @@ impl Reactor {
             self.finish(slot, CloseReason::HttpDone);
         }
     }
+}
+
+fn try_again() -> Response {
+    Response::error(503, "the list cannot be had at present; ask again").with("Retry-After", "1")
 }
 
 fn deliver(message: &str) -> Action {

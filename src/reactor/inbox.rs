@@ -76,6 +76,7 @@ impl Reactor {
                     crate::protocol::write_error(out, "Other nodes cannot be reached at present");
                 });
             }
+            ReactorMessage::Page { after, limit, reply } => self.list_users(&after, limit, &reply),
             ReactorMessage::ListUsers { round } => self.begin_listing(round),
             ReactorMessage::Undelivered { sender, user } => {
                 self.tell_sender(sender, |out| crate::protocol::write_undelivered(out, &user));

@@ -69,6 +69,15 @@ pub enum ReactorMessage {
         /// Whether it is.
         elsewhere: bool,
     },
+    /// To every reactor: list users at home with you.
+    Page {
+        /// The user after whom to begin.
+        after: String,
+        /// At most so many.
+        limit: usize,
+        /// Who wants to know.
+        reply: ReplyTo,
+    },
     /// To every reactor: tell the cluster which users are at home with you.
     ListUsers {
         /// Goes into the answer.
@@ -130,6 +139,7 @@ impl Weigh for ReactorMessage {
             | ReactorMessage::Report { .. }
             | ReactorMessage::Elsewhere { .. }
             | ReactorMessage::ListUsers { .. }
+            | ReactorMessage::Page { .. }
             | ReactorMessage::Unreachable { .. }
             | ReactorMessage::Undelivered { .. } => 0,
         }
