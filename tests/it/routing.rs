@@ -141,7 +141,10 @@ fn a_broadcast_reaches_every_connection_once() {
     }
     let result = node.post("/api/broadcast", r#"{"message":{"type":"notice"}}"#).json();
     assert_eq!(result["connections"], CONNECTIONS);
-    assert_eq!(result["nodes"], json!([{"node": node.id, "connections": CONNECTIONS, "unconfirmed": 0}]));
+    assert_eq!(
+        result["nodes"],
+        json!([{"node": node.id, "connections": CONNECTIONS, "unconfirmed": 0, "status": "confirmed"}])
+    );
     for socket in &mut sockets {
         assert_eq!(socket.json(), json!({"type": "notice"}), "nothing came twice");
     }
