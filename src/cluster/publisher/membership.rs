@@ -89,14 +89,16 @@ impl Publisher {
             Err(error) => return Err(error.into()),
         };
         for (user, found) in users.iter().zip(found) {
-            if found.others.is_empty() {
-                continue;
+            // Who was nowhere is remembered nowhere: that was told when it left.
+            if !found.came_online {
+                link.router.tell_forget(user, now);
             }
-            self.tell_home(user, true);
+            if !found.others.is_empty() {
+                self.tell_home(user, true);
+            }
             for other in &found.others {
                 link.router.tell_elsewhere(other, user, true, now);
             }
-            link.router.tell_forget(user, now);
         }
         Ok(())
     }
@@ -111,9 +113,6 @@ impl Publisher {
 
     /// A user left a node, and is on `nodes` still.
     fn tell_who_is_left(&mut self, link: &mut Link, user: &str, nodes: &[Member], now: Instant) {
-        if nodes.is_empty() {
-            return link.router.forget(user);
-        }
         link.router.tell_forget(user, now);
         if let [only] = nodes {
             if only.node == link.me.node {
