@@ -186,4 +186,13 @@ pub(crate) struct Route {
     /// Milliseconds of traffic before the measurement starts
     #[arg(long, default_value_t = 500)]
     pub(crate) warmup_ms: u64,
+    /// Another node of the cluster, to which receivers connect, so that messages cross between nodes
+    #[arg(long)]
+    pub(crate) peer_url: Option<String>,
+    /// Percentage of pairs whose receiver is on the other node; the others are pairs on one node
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) peer_share: u32,
+    /// Milliseconds between connecting and sending with --peer-url, so that every receiver is known everywhere
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) peer_settle_ms: u64,
 }

@@ -92,6 +92,8 @@ pub(crate) struct Fleet {
     members: Vec<Member>,
     requests: Vec<Vec<u8>>,
     target: Target,
+    /// A second server, and which connections go there.
+    peer: Option<(Target, Vec<bool>)>,
     buffer: Vec<u8>,
     outbox: Outbox,
     began: Instant,
@@ -122,6 +124,7 @@ impl Fleet {
             members: Vec::with_capacity(connections),
             requests: Vec::new(),
             target: Target::parse(&common.url)?,
+            peer: None,
             buffer: vec![0; READ_BYTES],
             outbox: Outbox::default(),
             began: Instant::now(),
@@ -137,6 +140,20 @@ impl Fleet {
         })
     }
 
+    /// Has the connections for which `is_there` is true opened to another server.
+    pub(crate) fn set_peer(&mut self, url: &str, is_there: Vec<bool>) -> Result<(), String> {
+        self.peer = Some((Target::parse(url)?, is_there));
+        Ok(())
+    }
+
+    /// Where the `index`-th connection goes.
+    fn target_of(&self, index: usize) -> &Target {
+        match &self.peer {
+            Some((peer, is_there)) if is_there.get(index) == Some(&true) => peer,
+            _ => &self.target,
+        }
+    }
+
     /// Opens one connection per path, `open_window` at a time, and comes back when each is ready or refused. Says
     /// how far it is every second on stderr.
     pub(crate) fn open(
@@ -146,7 +163,7 @@ impl Fleet {
     ) -> Result<(), String> {
         for path in paths {
             self.welcome |= path.starts_with("/ws") && !common.no_welcome;
-            self.requests.push(request(&self.target, &path)?);
+            self.requests.push(request(self.target_of(self.requests.len()), &path)?);
         }
         let started = Instant::now();
         let deadline = started + Duration::from_secs(common.open_timeout);
@@ -278,7 +295,7 @@ impl Fleet {
         self.opening += 1;
         let mut member =
             Member { stream: None, phase: Phase::Connecting, partial: Vec::new(), unsent: Vec::new() };
-        let connected = connecting(&self.target, index).and_then(|mut stream| {
+        let connected = connecting(self.target_of(index), index).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(index), interest)?;
             Ok(stream)

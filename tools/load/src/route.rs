@@ -37,7 +37,14 @@ pub(crate) fn run(args: &cli::Route) -> Result<Report, String> {
     let mut fleet = Fleet::new(&args.common, 2 * pairs as usize)?;
     let separator = if args.path.contains('?') { '&' } else { '?' };
     let path = |role: char, pair: u32| format!("{}{separator}user_id={role}{pair}", args.path);
+    if let Some(peer) = &args.peer_url {
+        let crosses = |pair: u32| (pair + 1) * args.peer_share / 100 > pair * args.peer_share / 100;
+        fleet.set_peer(peer, (0..pairs).flat_map(|pair| [false, crosses(pair)]).collect())?;
+    }
     fleet.open_all(&args.common, (0..pairs).flat_map(|pair| [path('a', pair), path('b', pair)]))?;
+    if args.peer_url.is_some() {
+        fleet.idle(Duration::from_millis(args.peer_settle_ms))?;
+    }
     let mut outbox = Outbox::default();
     for pair in 0..pairs as usize {
         route.send(pair, fleet.now(), &mut outbox);
