@@ -37,6 +37,15 @@
 //!    to, once. What its socket does not take becomes its
 //!    [`reactor::outbound::Outbound`] queue, which is bounded, and gone when empty.
 //!
+//! # Between nodes
+//!
+//! With Redis configured, [`cluster`] has two threads of its own. What a
+//! user's home cannot deliver here it posts to the publisher, which knows or
+//! looks up the user's nodes, packs what goes to one node into one batch, and
+//! publishes it; the other node's subscriber posts it to the user's home
+//! there. To a reactor the whole cluster is one mailbox. Redis away means that
+//! senders are told so; nothing local waits for it.
+//!
 //! # What an idle connection costs
 //!
 //! Its 64-byte row ([`reactor::connection::Connection`]), and for a named user
@@ -56,7 +65,7 @@
 //!
 //! # What depends on what
 //!
-//! `main` → [`service`] → [`server`] → [`reactor`] → the pure parts ([`hub`],
+//! `main` → [`service`] → [`server`] → [`reactor`], [`cluster`] → the pure parts ([`hub`],
 //! [`drain`], [`admin`], [`ws`], [`protocol`], [`http`], [`limiter`],
 //! [`forwarded`]) → leaves ([`ids`], [`limits`], [`clock`], [`config`],
 //! [`metrics`], [`delivery`]). Pure parts decide without sockets, clocks or
