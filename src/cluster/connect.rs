@@ -3,7 +3,7 @@
 //! Owns how a server is found (directly, through sentinels, through the slots
 //! of a Redis Cluster), how one signs in, and that no call waits longer than
 //! its timeout. The `redis` crate speaks the protocol and TLS. Never decides
-//! when to connect again: that is [`crate::cluster::link`]'s.
+//! when to connect again: that is the [publisher](crate::cluster::publisher)'s.
 //!
 //! A connection that broke stays broken; its owner opens a new one, and asks
 //! again where the master is by doing so. Two things are not done here because

@@ -8,6 +8,8 @@
 //! and thrown away.
 
 mod cache;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};

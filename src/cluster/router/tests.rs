@@ -1,0 +1,212 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::cluster::wire;
+use crate::delivery::Outcome;
+use crate::ids::ReactorId;
+use crate::reactor::message::Kick;
+
+/// A router of node `me` at a time of its own.
+struct Bench {
+    router: Router,
+    now: Instant,
+}
+
+fn member(node: &str) -> Member {
+    Member::new(node, 7)
+}
+
+fn asks() -> ReplyTo {
+    ReplyTo::Request { reactor: ReactorId(0), ticket: 1 }
+}
+
+fn deliver(text: &str) -> Action {
+    Action::Deliver(Frame::text(text.as_bytes()))
+}
+
+fn said(connections: &[(u32, Outcome)]) -> RemoteAnswer {
+    let connection = |&(n, outcome): &(u32, Outcome)| (ConnId::new(ReactorId(0), n, 1), outcome);
+    RemoteAnswer::Said {
+        connections: connections.iter().map(connection).collect(),
+        audience: 0,
+        unconfirmed: 0,
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bounds = Bounds {
+            cache_users: 100,
+            cache_time: Duration::from_secs(30),
+            ring_bytes: 1 << 20,
+            reactors: 2,
+        };
+        Bench { router: Router::new(member("me"), bounds).unwrap(), now: Instant::now() }
+    }
+
+    fn act(&mut self, user: &str, action: Action, reply: ReplyTo) {
+        self.router.act(user.into(), action, reply, self.now);
+    }
+
+    /// Looks up who is wanted: everybody is on `nodes`.
+    fn look_up(&mut self, nodes: &[&str]) -> usize {
+        let wanted = self.router.wanted(self.now);
+        let rows = wanted.iter().map(|_| nodes.iter().map(|node| member(node)).collect()).collect();
+        self.router.found(&wanted, rows, self.now);
+        wanted.len()
+    }
+
+    fn later(&mut self, span: Duration) {
+        self.now += span;
+        self.router.handle_timeout(self.now);
+    }
+
+    /// What is published, as (channel, kinds of envelopes), and what is reported.
+    fn effects(&mut self) -> (Vec<(String, Vec<String>)>, Vec<Vec<RemoteNode>>) {
+        let (mut published, mut reported) = (Vec::new(), Vec::new());
+        for effect in self.router.take_effects(self.now) {
+            match effect {
+                Effect::Publish(channel, batch) => {
+                    let name = match channel {
+                        Channel::Node(node) => node,
+                        Channel::All => "*".to_owned(),
+                    };
+                    let (_, envelopes) = wire::read(&batch).unwrap();
+                    let kind = |envelope: &Envelope<'_>| {
+                        format!("{envelope:?}").split(' ').next().unwrap_or_default().to_owned()
+                    };
+                    published.push((name, envelopes.map(|item| kind(&item.unwrap().envelope)).collect()));
+                }
+                Effect::Report(_, Report::Remote(nodes)) => reported.push(nodes),
+                other => panic!("{other:?}"),
+            }
+        }
+        published.sort();
+        (published, reported)
+    }
+}
+
+fn sent(published: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
+    let kinds = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect();
+    published.iter().map(|(node, envelopes)| ((*node).to_owned(), kinds(envelopes))).collect()
+}
+
+#[test]
+fn a_user_is_looked_up_once_and_one_batch_goes_to_each_node() {
+    let mut bench = Bench::new();
+    for n in 0..3 {
+        bench.act("bob", deliver(&n.to_string()), ReplyTo::Nobody);
+    }
+    assert_eq!(bench.look_up(&["b", "c", "me"]), 1);
+    let all = &["Send", "Send", "Send"][..];
+    assert_eq!(bench.effects().0, sent(&[("b", all), ("c", all)]));
+    bench.act("bob", Action::Kick(Arc::new(Kick::new("x", false, None))), ReplyTo::Nobody);
+    assert_eq!(bench.look_up(&[]), 0, "it is remembered");
+    assert_eq!(bench.effects().0, sent(&[("b", &["Kick"]), ("c", &["Kick"])]));
+    bench.router.forget("bob");
+    bench.act("bob", deliver("x"), ReplyTo::Nobody);
+    assert_eq!(bench.look_up(&["b"]), 1, "until it is outdated");
+}
+
+#[test]
+fn a_result_waits_for_every_node() {
+    let mut bench = Bench::new();
+    bench.act("bob", deliver("x"), asks());
+    bench.look_up(&["b", "c"]);
+    assert_eq!(bench.effects().1, Vec::<Vec<RemoteNode>>::new());
+    let id = bench.router.next_id;
+    bench.router.acked(&member("c"), id, said(&[(1, Outcome::Delivered)]), bench.now);
+    bench.router.acked(&member("c"), id, said(&[(1, Outcome::Delivered)]), bench.now);
+    assert!(bench.effects().1.is_empty(), "one answer is not two");
+    bench.later(ANSWER_TIME);
+    let (_, reported) = bench.effects();
+    let answers: Vec<_> = reported[0].iter().map(|node| (node.node.as_str(), node.answer.clone())).collect();
+    let expected = [("c", said(&[(1, Outcome::Delivered)])), ("b", RemoteAnswer::TimedOut)];
+    assert_eq!(answers, expected);
+}
+
+#[test]
+fn who_was_not_there_is_looked_up_again_a_few_times() {
+    let mut bench = Bench::new();
+    bench.act("bob", deliver("x"), asks());
+    for _ in 0..=RETRY_AFTER.len() {
+        assert_eq!(bench.look_up(&["b"]), 1);
+        bench.effects();
+        let id = bench.router.next_id;
+        bench.router.acked(&member("b"), id, said(&[]), bench.now);
+        assert_eq!(bench.look_up(&["b"]), 0, "not at once");
+        bench.later(Duration::from_secs(1));
+    }
+    assert_eq!(bench.effects().1, [vec![RemoteNode { node: "b".into(), answer: said(&[]) }]]);
+    assert_eq!(bench.look_up(&["b"]), 0);
+}
+
+#[test]
+fn who_waits_for_a_node_that_is_not_there_is_told() {
+    let unavailable = || [vec![RemoteNode::unavailable("b")]];
+    let mut unheard = Bench::new();
+    unheard.act("bob", deliver("x"), asks());
+    unheard.look_up(&["b"]);
+    unheard.effects();
+    unheard.router.unheard("b");
+    assert_eq!(unheard.effects().1, unavailable());
+
+    let mut dead = Bench::new();
+    dead.router.set_others(vec![member("b")]);
+    dead.act("bob", deliver("x"), asks());
+    dead.look_up(&["b"]);
+    dead.effects();
+    dead.router.set_others(vec![]);
+    assert_eq!(dead.effects().1, unavailable());
+
+    let mut broken = Bench::new();
+    broken.act("bob", deliver("x"), asks());
+    broken.look_up(&["b"]);
+    broken.act("cay", deliver("x"), asks());
+    let reports = broken.router.give_up();
+    let told = reports
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Report(_, Report::Remote(nodes)) if !nodes.is_empty()));
+    assert_eq!((told.count(), reports.len()), (2, 2));
+}
+
+#[test]
+fn a_newcomer_learns_where_broadcasts_stand() {
+    let mut bench = Bench::new();
+    bench.router.set_others(vec![member("b")]);
+    assert_eq!(bench.effects().0, sent(&[("b", &[])]));
+    bench.router.broadcast(&Frame::text(b"1"), ReplyTo::Nobody, bench.now);
+    bench.router.set_others(vec![member("b"), member("c")]);
+    assert_eq!(bench.effects().0, sent(&[("*", &["Broadcast"]), ("c", &[])]));
+}
+
+#[test]
+fn what_a_node_missed_is_sent_to_it_alone() {
+    let mut bench = Bench::new();
+    bench.act("bob", deliver("1"), ReplyTo::Nobody);
+    bench.look_up(&["b"]);
+    bench.effects();
+    bench.act("bob", deliver("2"), ReplyTo::Nobody);
+    bench.effects();
+    bench.router.resend(&member("b"), Stream::To(7), 1, 1, bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &[]), ("b", &["Send"])]));
+    bench.router.resend(&member("b"), Stream::To(6), 1, 1, bench.now);
+    assert_eq!(bench.effects().0, sent(&[]), "it is another incarnation's");
+}
+
+#[test]
+fn our_reactors_answer_is_sent_when_it_is_complete_or_late() {
+    let mut bench = Bench::new();
+    let connection = ConnId::new(ReactorId(0), 5, 5);
+    let located = || Report::Located { connections: vec![connection], elsewhere: false };
+    bench.router.asked(1, member("b"), 40, false, bench.now);
+    bench.router.asked(2, member("c"), 41, false, bench.now);
+    bench.router.reported(1, located(), bench.now);
+    bench.router.reported(2, located(), bench.now);
+    assert!(bench.effects().0.is_empty());
+    bench.router.reported(1, Report::Outcome(connection, Outcome::Delivered), bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &["Ack"])]));
+    bench.later(REPORT_TIME);
+    let (published, _) = bench.effects();
+    assert!(published.contains(&("c".to_owned(), vec!["Ack".to_owned()])), "{published:?}");
+}
