@@ -84,8 +84,8 @@ pub enum Heard {
         from: Member,
         /// The request's name at that node.
         id: u64,
-        /// Whether every reactor answers, rather than a user's connections.
-        broadcast: bool,
+        /// Who is to answer.
+        until: Until,
     },
     /// A node answered a request of ours.
     Acked {
@@ -117,6 +117,17 @@ pub enum Heard {
     Forget(Box<str>),
     /// A node was heard of that was not known.
     Newcomer,
+}
+
+/// When a request of another node is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The user's home has said which connections there are.
+    Located,
+    /// Each of the user's connections has said what happened.
+    Done,
+    /// Every reactor has said whom a broadcast was queued for.
+    Heard,
 }
 
 impl Weigh for ClusterMessage {

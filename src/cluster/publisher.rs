@@ -214,9 +214,7 @@ impl Publisher {
                     "the subscription to Redis was lost; what was missed is asked for when it is back"
                 );
             }
-            Heard::Asked { ticket, from, id, broadcast } => {
-                link.router.asked(ticket, from, id, broadcast, now)
-            }
+            Heard::Asked { ticket, from, id, until } => link.router.asked(ticket, from, id, until, now),
             Heard::Acked { from, id, connections, audience, unconfirmed } => {
                 let answer = RemoteAnswer::Said { connections, audience, unconfirmed };
                 link.router.acked(&from, id, answer, now);

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::message::Until;
 use super::registry::Member;
 use super::streams::{Missing, Outgoing};
 use super::wire::{BatchWriter, Envelope, Refused, Stream};
@@ -76,7 +77,7 @@ struct Theirs {
     from: Member,
     id: u64,
     gather: Gather,
-    broadcast: bool,
+    until: Until,
     deadline: Instant,
 }
 
@@ -330,18 +331,19 @@ impl Router {
     }
 
     /// A node asked our reactors for something, under this ticket.
-    pub fn asked(&mut self, ticket: u64, from: Member, id: u64, broadcast: bool, now: Instant) {
+    pub fn asked(&mut self, ticket: u64, from: Member, id: u64, until: Until, now: Instant) {
         let deadline = now + REPORT_TIME;
-        self.theirs.insert(ticket, Theirs { from, id, gather: Gather::default(), broadcast, deadline });
+        self.theirs.insert(ticket, Theirs { from, id, gather: Gather::default(), until, deadline });
     }
 
     /// A reactor answered a request of another node.
     pub fn reported(&mut self, ticket: u64, report: Report, now: Instant) {
         let Some(theirs) = self.theirs.get_mut(&ticket) else { return };
         theirs.gather.absorb(report);
-        let complete = match theirs.broadcast {
-            true => theirs.gather.is_heard(self.bounds.reactors),
-            false => theirs.gather.is_complete(),
+        let complete = match theirs.until {
+            Until::Located => theirs.gather.is_located(),
+            Until::Done => theirs.gather.is_complete(),
+            Until::Heard => theirs.gather.is_heard(self.bounds.reactors),
         };
         if complete && let Some(theirs) = self.theirs.remove(&ticket) {
             self.answer(&theirs, now);
@@ -349,9 +351,9 @@ impl Router {
     }
 
     fn answer(&mut self, theirs: &Theirs, now: Instant) {
-        let (connections, audience, unconfirmed) = theirs.gather.answer(match theirs.broadcast {
-            true => self.bounds.reactors,
-            false => 0,
+        let (connections, audience, unconfirmed) = theirs.gather.answer(match theirs.until {
+            Until::Heard => self.bounds.reactors,
+            Until::Located | Until::Done => 0,
         });
         let connections = connections.into_iter().map(|(id, outcome)| (id.as_u64(), outcome)).collect();
         let ack = Envelope::Ack { id: theirs.id, connections, audience, unconfirmed };

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connect::{self, Subscription};
-use super::message::{ClusterMessage, Heard};
+use super::message::{ClusterMessage, Heard, Until};
 use super::publisher::Plan;
 use super::registry::Member;
 use super::streams::{Event, Incoming};
@@ -178,7 +178,7 @@ impl Subscriber {
             }
             Envelope::Locate { id, user } => self.route(from, id, user, Action::Locate, true, header.stream),
             Envelope::Broadcast { id, text, wants_result } => {
-                let ticket = self.ticket(from, id, wants_result, true);
+                let ticket = self.ticket(from, id, wants_result, Until::Heard);
                 let frame = Frame::text(text.as_bytes());
                 for reactor in 0..self.shared.mailboxes.len() {
                     let (frame, reply) = (frame.clone(), ReplyTo::Cluster { ticket });
@@ -216,10 +216,8 @@ impl Subscriber {
         let concerned = stream != Stream::Broadcast || anonymous.is_some();
         if !concerned {
             if wants {
-                let nothing =
-                    Heard::Asked { ticket: self.new_ticket(), from: from.clone(), id, broadcast: false };
-                let ticket = self.next_ticket;
-                self.tell(nothing);
+                let ticket = self.new_ticket();
+                self.tell(Heard::Asked { ticket, from: from.clone(), id, until: Until::Located });
                 let connections = Vec::new();
                 let report = crate::hub::gather::Report::Located { connections, elsewhere: false };
                 self.tell_publisher(ClusterMessage::Report { ticket, report });
@@ -227,17 +225,21 @@ impl Subscriber {
             return;
         }
         let home = anonymous.map_or_else(|| self.shared.homes.of(user), |connection| connection.reactor());
-        let reply = ReplyTo::Cluster { ticket: self.ticket(from, id, wants, false) };
+        let until = match action {
+            Action::Locate => Until::Located,
+            Action::Deliver(_) | Action::Kick(_) => Until::Done,
+        };
+        let reply = ReplyTo::Cluster { ticket: self.ticket(from, id, wants, until) };
         self.post(home, ReactorMessage::Route { user: user.into(), action, reply });
     }
 
     /// Names a request to the reactors, if its node wants to know what comes of it.
-    fn ticket(&mut self, from: &Member, id: u64, wants: bool, broadcast: bool) -> Option<u64> {
+    fn ticket(&mut self, from: &Member, id: u64, wants: bool, until: Until) -> Option<u64> {
         if !wants {
             return None;
         }
         let ticket = self.new_ticket();
-        self.tell(Heard::Asked { ticket, from: from.clone(), id, broadcast });
+        self.tell(Heard::Asked { ticket, from: from.clone(), id, until });
         Some(ticket)
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::events::Events;
 use crate::node::{Node, eventually};
 use crate::redis_servers::Redis;
 use crate::socket::Socket;
@@ -14,37 +15,6 @@ const SIGKILL: i32 = 9;
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
 const SIGTERM: i32 = 15;
-
-/// What was published about users, in order.
-struct Events(std::sync::mpsc::Receiver<String>);
-
-impl Events {
-    fn of(redis: &Redis) -> Self {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let mut connection = redis.connection();
-        connection.set_read_timeout(None).unwrap();
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut subscription = connection.as_pubsub();
-            subscription.subscribe("throng:user:events").unwrap();
-            ready.send(()).unwrap();
-            while let Ok(message) = subscription.get_message() {
-                let Ok(text) = message.get_payload() else { break };
-                if sender.send(text).is_err() {
-                    break;
-                }
-            }
-        });
-        is_ready.recv().unwrap();
-        Events(receiver)
-    }
-
-    fn next(&self) -> (String, String) {
-        let text = self.0.recv_timeout(crate::node::DEADLINE).expect("an event");
-        let event: serde_json::Value = serde_json::from_str(&text).unwrap();
-        (event["event"].as_str().unwrap().to_owned(), event["user_id"].as_str().unwrap().to_owned())
-    }
-}
 
 fn event(kind: &str, user: &str) -> (String, String) {
     (kind.to_owned(), user.to_owned())

@@ -1,6 +1,8 @@
 //! Several nodes on a real Redis: what they do together, and what they do when
 //! something fails. Needs `redis-server` and `redis-sentinel`.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
+
 #[allow(dead_code, reason = "shared with the tests of one node")]
 #[path = "../it/node.rs"]
 mod node;
@@ -14,13 +16,18 @@ mod socket;
 #[path = "../it/web.rs"]
 mod web;
 
+mod events;
 mod failures;
+mod incarnations;
 mod routing;
 mod topologies;
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use node::{Launch, Node, eventually};
+use socket::Socket;
 
 /// Signs of life this often, and how long without one is dead.
 const BEAT: &str = "200ms";
@@ -73,6 +80,25 @@ fn nodes_of(node: &Node, user: &str) -> Vec<String> {
 
 fn wait_until_on(node: &Node, user: &str, expected: &[&str]) {
     eventually(&format!("{user} is on {expected:?}"), || nodes_of(node, user) == expected);
+}
+
+/// Waits until each of these nodes lists just these.
+fn wait_until_met(nodes: &[&Node]) {
+    let ids: BTreeSet<&str> = nodes.iter().map(|node| &*node.id).collect();
+    for node in nodes {
+        wait_until_ready(node);
+        eventually("all nodes are listed", || {
+            let listed = listed(node);
+            listed.len() == ids.len() && listed.iter().all(|one| ids.contains(one["id"].as_str().unwrap()))
+        });
+    }
+}
+
+/// A message from one client to another is the next that arrives.
+fn assert_routed(from: &mut Socket, to: &mut Socket, to_user: &str, content: &str) {
+    from.send_message(to_user, content);
+    let message = to.json();
+    assert_eq!((&message["type"], &message["content"]), (&"message".into(), &content.into()), "{message}");
 }
 
 /// Sends over HTTP and returns the status of the whole.

@@ -22,8 +22,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const USUAL: [(&str, &str); 3] = [("--port", "0"), ("--ws-port", "off"), ("--bind", "127.0.0.1")];
 
 /// The environment that would change what a node does, beside `THRONG_*`.
-const VARIABLES: [&str; 7] =
-    ["PORT", "NODE_ID", "SERVICE_NAME", "POD_NAME", "POD_NAMESPACE", "NODE_NAME", "NOTIFY_SOCKET"];
+const VARIABLES: [&str; 10] = [
+    "PORT",
+    "NODE_ID",
+    "SERVICE_NAME",
+    "POD_NAME",
+    "POD_NAMESPACE",
+    "NODE_NAME",
+    "NOTIFY_SOCKET",
+    "REDIS_URL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+];
 
 /// How a process is to be started.
 pub(crate) struct Launch {
