@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::cluster::message::Until;
 use crate::cluster::wire;
 use crate::delivery::Outcome;
 use crate::ids::ReactorId;
@@ -199,8 +200,8 @@ fn our_reactors_answer_is_sent_when_it_is_complete_or_late() {
     let mut bench = Bench::new();
     let connection = ConnId::new(ReactorId(0), 5, 5);
     let located = || Report::Located { connections: vec![connection], elsewhere: false };
-    bench.router.asked(1, member("b"), 40, false, bench.now);
-    bench.router.asked(2, member("c"), 41, false, bench.now);
+    bench.router.asked(1, member("b"), 40, Until::Done, bench.now);
+    bench.router.asked(2, member("c"), 41, Until::Done, bench.now);
     bench.router.reported(1, located(), bench.now);
     bench.router.reported(2, located(), bench.now);
     assert!(bench.effects().0.is_empty());
@@ -209,4 +210,13 @@ fn our_reactors_answer_is_sent_when_it_is_complete_or_late() {
     bench.later(REPORT_TIME);
     let (published, _) = bench.effects();
     assert!(published.contains(&("c".to_owned(), vec!["Ack".to_owned()])), "{published:?}");
+}
+
+#[test]
+fn a_lookup_is_answered_as_soon_as_the_home_has() {
+    let mut bench = Bench::new();
+    let connections = vec![ConnId::new(ReactorId(0), 5, 5)];
+    bench.router.asked(1, member("b"), 40, Until::Located, bench.now);
+    bench.router.reported(1, Report::Located { connections, elsewhere: false }, bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &["Ack"])]));
 }
