@@ -7,6 +7,9 @@ use crate::delivery::Outcome;
 use crate::ids::ReactorId;
 use crate::reactor::message::Kick;
 
+/// A channel and the kinds of the envelopes published on it.
+type Published = (String, Vec<String>);
+
 /// A router of node `me` at a time of its own.
 struct Bench {
     router: Router,
@@ -62,8 +65,8 @@ impl Bench {
         self.router.handle_timeout(self.now);
     }
 
-    /// What is published, as (channel, kinds of envelopes), and what is reported.
-    fn effects(&mut self) -> (Vec<(String, Vec<String>)>, Vec<Vec<RemoteNode>>) {
+    /// What is published, and what is reported.
+    fn effects(&mut self) -> (Vec<Published>, Vec<Vec<RemoteNode>>) {
         let (mut published, mut reported) = (Vec::new(), Vec::new());
         for effect in self.router.take_effects(self.now) {
             match effect {
@@ -87,7 +90,7 @@ impl Bench {
     }
 }
 
-fn sent(published: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
+fn sent(published: &[(&str, &[&str])]) -> Vec<Published> {
     let kinds = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect();
     published.iter().map(|(node, envelopes)| ((*node).to_owned(), kinds(envelopes))).collect()
 }
