@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, FromRedisValue, cmd};
 use redis_servers::{Cluster, Redis, wait_until};
 use throng::cluster::registry::{
-    Executor, Member, Names, NodeDescription, Page, Registered, Registry, RegistryError, Slice, Standing,
-    Status,
+    Executor, Grave, Member, Names, NodeDescription, Page, Registered, Registry, RegistryError, Slice,
+    Standing, Status,
 };
 
 /// Too long to pass in a test.
@@ -57,10 +57,19 @@ impl World<'_> {
         let mut connection = servers[servers.len() - 1].connection();
         let mut subscription = connection.as_pubsub();
         subscription.subscribe(self.names.events()).expect("a subscription");
+        // What was published before may still be on its way through the Cluster.
+        self.until_end(&mut subscription);
         act();
-        // Each server's messages arrive in their order, so after the last end there are none.
-        let mut ends = servers.len();
-        for server in servers {
+        let mut events = self.until_end(&mut subscription);
+        events.sort();
+        events
+    }
+
+    /// All that was published until now. Each server's messages arrive in their
+    /// order, so after the end of the last there are none.
+    fn until_end(&self, subscription: &mut redis::PubSub<'_>) -> Vec<String> {
+        let mut ends = self.servers().len();
+        for server in self.servers() {
             server.ask::<()>(&["PUBLISH", &self.names.events(), "end"]);
         }
         let mut events = Vec::new();
@@ -69,7 +78,6 @@ impl World<'_> {
                 subscription.get_message().and_then(|message| message.get_payload()).expect("an event");
             if event == "end" { ends -= 1 } else { events.push(event) }
         }
-        events.sort();
         events
     }
 }
@@ -98,7 +106,7 @@ fn describe(id: &str) -> NodeDescription {
 }
 
 fn join(registry: &mut AnyRegistry, id: &str, at_least: u64) -> Member {
-    Member::new(id, registry.register_node(&describe(id), at_least).expect("registered"))
+    Member::new(id, registry.register_node(&describe(id), at_least, Duration::ZERO).expect("registered"))
 }
 
 fn where_is(registry: &mut AnyRegistry, user: &str) -> Vec<Member> {
@@ -598,7 +606,7 @@ fn a_paused_redis_costs_one_timeout() {
     let connection = server.connection();
     connection.set_read_timeout(Some(timeout)).expect("a timeout");
     let mut registry = Registry::new(connection, Names::new("throng").expect("a good prefix"));
-    let incarnation = registry.register_node(&describe("a"), 1).expect("registered");
+    let incarnation = registry.register_node(&describe("a"), 1, Duration::ZERO).expect("registered");
     let a = Member::new("a", incarnation);
     let users: Vec<String> = (0..1000).map(|n| format!("u{n}")).collect();
     registry.register_users(&a, &users).expect("registered");
@@ -656,7 +664,7 @@ fn a_sentinel_promotes_the_replica() {
     assert_eq!(servers.master_port(), servers.master.port());
     let names = Names::new("throng").expect("a good prefix");
     let mut registry = Registry::new(servers.master.connection(), names.clone());
-    let incarnation = registry.register_node(&describe("a"), 1).expect("registered");
+    let incarnation = registry.register_node(&describe("a"), 1, Duration::ZERO).expect("registered");
     let a = Member::new("a", incarnation);
     registry.register_users(&a, &["u"]).expect("registered");
     servers.master.await_replica(&servers.replica);
@@ -666,4 +674,30 @@ fn a_sentinel_promotes_the_replica() {
     let mut registry = Registry::new(servers.replica.connection(), names);
     assert_eq!(registry.lookup(&["u"]).expect("looked up"), [[a.clone()]]);
     assert_eq!(registry.beat(&a, 0, Status::Active).expect("beat"), Standing::Member);
+}
+
+/// A node that was away for a moment registers its users anew before the old
+/// entries are swept, and sweeps them itself: only who left goes offline.
+#[test]
+fn with_a_grace_a_predecessor_is_swept_by_its_successor_only() {
+    let server = Redis::start();
+    let names = Names::new("throng").expect("a good prefix");
+    let mut registry = World { redis: Where::Server(&server), names }.registry();
+    let old = join(&mut registry, "a", 1);
+    let b = join(&mut registry, "b", 1);
+    registry.register_users(&old, &["ann", "bob"]).expect("registered");
+    let new = Member::new("a", registry.register_node(&describe("a"), 1, LONG).expect("registered"));
+    assert!(new.incarnation > old.incarnation);
+    assert_eq!(registry.claim(&b, LONG, LONG).expect("claimed"), [], "it is leased");
+    registry.register_users(&new, &["ann"]).expect("registered");
+    let grave = Grave::inherited(&new, old.incarnation, LONG);
+    let Slice::Swept(mut swept) = registry.sweep(&grave, 10).expect("swept") else { panic!("not swept") };
+    swept.sort();
+    assert_eq!(swept, [("ann".to_owned(), vec![new.clone()]), ("bob".to_owned(), vec![])]);
+    assert_eq!(registry.sweep(&grave, 10).expect("swept"), Slice::Done);
+    assert_eq!(where_is(&mut registry, "ann"), [new]);
+    // Who had no time to sweep leaves it to others when the grace is over.
+    let newer = registry.register_node(&describe("a"), 1, Duration::from_millis(1)).expect("registered");
+    assert!(newer > grave.dead.incarnation);
+    wait_until("the grace is over", || !registry.claim(&b, LONG, LONG).expect("claimed").is_empty());
 }

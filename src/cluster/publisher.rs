@@ -74,11 +74,21 @@ struct Link {
     /// What the last beat said.
     status: Status,
     graves: Vec<Grave>,
+    /// What this node was registered as before its last link broke, until that
+    /// can be swept.
+    predecessor: Option<u64>,
     /// Users that came or went, in order.
     changes: Vec<(Arc<str>, bool)>,
     nodes_outdated: bool,
     /// Lists of users that were asked for.
     pages: Vec<(String, usize, ReplyTo)>,
+}
+
+impl Link {
+    /// Whether all users are registered and what is sent here is heard.
+    fn is_ready(&self) -> bool {
+        self.subscribed && self.listing == 0 && self.changes.is_empty()
+    }
 }
 
 /// See the module.
@@ -271,6 +281,7 @@ impl Publisher {
             link.router.found(&wanted, rows, now);
         }
         self.list_users(link)?;
+        self.inherit(link);
         link.router.handle_timeout(now);
         let effects = link.router.take_effects(now);
         let (batches, rest): (Vec<_>, Vec<_>) =
@@ -377,7 +388,10 @@ impl Publisher {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let at_least = (since_epoch.as_millis() as u64).max(self.incarnation + 1);
-        let incarnation = registry.register_node(&description, at_least)?;
+        // Users who stayed are not to be swept before this incarnation has registered them.
+        let predecessor = Some(self.incarnation).filter(|&incarnation| incarnation > 0);
+        let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
+        let incarnation = registry.register_node(&description, at_least, grace)?;
         self.incarnation = incarnation;
         let me = Member::new(self.shared.node_id.clone(), incarnation);
         let router = Router::new(me.clone(), self.plan.bounds)?;
@@ -392,6 +406,7 @@ impl Publisher {
             next_beat: Instant::now(),
             status: self.status(),
             graves: Vec::new(),
+            predecessor,
             changes: Vec::new(),
             nodes_outdated: true,
             pages: Vec::new(),
@@ -421,10 +436,18 @@ impl Publisher {
         }
     }
 
+    /// Once all users are registered, those that left while the link was broken are swept.
+    fn inherit(&self, link: &mut Link) {
+        if link.is_ready()
+            && let Some(predecessor) = link.predecessor.take()
+        {
+            link.graves.push(Grave::inherited(&link.me, predecessor, self.plan.beat * 3));
+        }
+    }
+
     /// Shows what the API and the metrics tell of the cluster.
     fn show(&self, link: &Link) {
-        let ready = link.subscribed && link.listing == 0 && link.changes.is_empty();
-        self.overview.set_state(if ready { LinkState::Ready } else { LinkState::Joining });
+        self.overview.set_state(if link.is_ready() { LinkState::Ready } else { LinkState::Joining });
     }
 }
 

@@ -84,9 +84,17 @@ impl<E: Executor> Registry<E> {
     /// a predecessor had as much. A predecessor that still had the record is
     /// buried. Bounded by [`INCARNATION_MAX`].
     ///
+    /// `grace`: how long nobody else may sweep that predecessor. Zero unless its
+    /// users are about to be registered anew; see [`Grave::inherited`].
+    ///
     /// # Errors
     /// The connection's or Redis's.
-    pub fn register_node(&mut self, node: &NodeDescription, at_least: u64) -> RedisResult<u64> {
+    pub fn register_node(
+        &mut self,
+        node: &NodeDescription,
+        at_least: u64,
+        grace: Duration,
+    ) -> RedisResult<u64> {
         let keys = [self.names.node(&node.id), self.names.graves(&node.id)];
         // The name comes first: a record that no name leads to would never expire.
         let name = self.name_of(&node.id);
@@ -95,6 +103,7 @@ impl<E: Executor> Registry<E> {
             let mut command = scripts.register_node.call(&[&keys[0], &keys[1]]);
             command.arg(at_least.min(INCARNATION_MAX)).arg(&node.address).arg(node.port);
             command.arg(node.connections).arg(&node.version).arg(node.status.as_str());
+            command.arg(grace.as_millis()).arg(&node.id);
             vec![command, name.clone()]
         })?;
         Ok(from_redis_value(first(answers))?)

@@ -18,6 +18,8 @@ mod web;
 mod events;
 mod failures;
 mod incarnations;
+mod outage;
+mod partition;
 mod routing;
 mod topologies;
 
@@ -34,7 +36,12 @@ const EXPIRY: &str = "1500ms";
 
 /// A node named `id` on the Redis at `url`.
 fn launch(id: &str, url: &str) -> Launch {
-    let args = ["--node-id", id, "--redis-url", url, "--cluster-beat", BEAT, "--cluster-expiry", EXPIRY];
+    launch_patient(id, url, EXPIRY)
+}
+
+/// As [`launch`]; the node calls others dead after `expiry`.
+fn launch_patient(id: &str, url: &str, expiry: &str) -> Launch {
+    let args = ["--node-id", id, "--redis-url", url, "--cluster-beat", BEAT, "--cluster-expiry", expiry];
     Launch::serve(&[&args[..], &["--reactors", "2"]].concat())
 }
 

@@ -40,6 +40,7 @@ pub(crate) struct Launch {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     descriptors_max: Option<u32>,
+    wrapper: Vec<String>,
 }
 
 impl Launch {
@@ -57,7 +58,8 @@ impl Launch {
 
     /// `throng` with `args` and nothing else.
     pub(crate) fn bare(args: &[&str]) -> Self {
-        let mut launch = Launch { args: Vec::new(), environment: Vec::new(), descriptors_max: None };
+        let mut launch =
+            Launch { args: Vec::new(), environment: Vec::new(), descriptors_max: None, wrapper: Vec::new() };
         launch.push(args);
         launch
     }
@@ -78,10 +80,30 @@ impl Launch {
         self
     }
 
+    /// On this address instead of the loopback.
+    #[allow(dead_code, reason = "for the tests of a cluster")]
+    pub(crate) fn bound_to(mut self, address: &str) -> Self {
+        let flag = self.args.iter().position(|arg| arg == "--bind").unwrap();
+        address.clone_into(&mut self.args[flag + 1]);
+        self
+    }
+
+    /// By a program that replaces itself with the one it is given.
+    #[allow(dead_code, reason = "for the tests of a cluster")]
+    pub(crate) fn within(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_throng");
         let mut command = match self.descriptors_max {
-            None => Command::new(program),
+            None if self.wrapper.is_empty() => Command::new(program),
+            None => {
+                let mut wrapper = Command::new(&self.wrapper[0]);
+                wrapper.args(&self.wrapper[1..]).arg(program);
+                wrapper
+            }
             Some(max) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!(r#"ulimit -n {max} && exec "$0" "$@""#), program]);

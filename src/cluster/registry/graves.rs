@@ -32,6 +32,16 @@ pub enum Slice {
     Lost,
 }
 
+impl Grave {
+    /// The grave of an earlier incarnation of `me`'s node, which is leased to
+    /// `me` since [`Registry::register_node`] was given a grace. `lease`: as in
+    /// [`Registry::claim`].
+    pub fn inherited(me: &Member, predecessor: u64, lease: Duration) -> Grave {
+        let dead = Member::new(me.node.clone(), predecessor);
+        Grave { dead, claimant: claimant(me), lease_ms: millis(lease) }
+    }
+}
+
 impl<E: Executor> Registry<E> {
     /// Buries nodes whose last beat is more than `expiry` ago, by Redis's time,
     /// and leases to `me` every grave that nobody sweeps. Of several claimants
