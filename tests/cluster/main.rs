@@ -20,6 +20,7 @@ mod failures;
 mod incarnations;
 mod outage;
 mod partition;
+mod repair;
 mod routing;
 mod topologies;
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::node::eventually;
+use crate::node::{Node, eventually};
 use crate::redis_servers::Redis;
 use crate::socket::Socket;
 use crate::{launch, listed, nodes, nodes_of, send, wait_until_on, wait_until_ready};
@@ -153,4 +153,47 @@ fn a_node_that_requires_redis_does_not_start_without() {
     assert_eq!(process.wait().code(), Some(1));
     let lines = process.rest_of_stderr();
     assert!(lines.last().is_some_and(|line| line.contains("cannot join the cluster")), "{lines:?}");
+}
+
+#[test]
+fn a_kick_closes_the_connections_on_all_nodes_and_says_so() {
+    let redis = Redis::start();
+    let all: [Node; 3] = nodes(&redis.url());
+    for from in &all {
+        let mut daves: Vec<Socket> = [1, 1, 2].map(|at: usize| all[at].user("dave")).into();
+        for node in &all {
+            wait_until_on(node, "dave", &["b", "b", "c"]);
+        }
+        let body = r#"{"user_id":"dave","reason":"spam","notify":true}"#;
+        let kicked = from.post("/api/kick", body).json();
+        assert_eq!(kicked["status"], "kicked");
+        let mut closed: Vec<_> = kicked["connections"].as_array().unwrap().iter().collect();
+        closed.sort_by_key(|one| one["node"].as_str());
+        let closed: Vec<_> = closed.iter().map(|one| (&one["node"], &one["status"])).collect();
+        let [b, c, status] = ["b", "c", "closed"].map(serde_json::Value::from);
+        assert_eq!(closed, [(&b, &status), (&b, &status), (&c, &status)]);
+        for dave in &mut daves {
+            assert_eq!(dave.json(), json!({"type": "kicked", "reason": "spam"}));
+            assert_eq!(dave.closed_with(), (4003, "spam".to_owned()));
+        }
+        for node in &all {
+            wait_until_on(node, "dave", &[]);
+        }
+        assert_eq!(from.post("/api/kick", body).json()["status"], "offline");
+    }
+}
+
+#[test]
+fn whoever_was_asked_for_in_vain_is_found_once_there() {
+    let redis = Redis::start();
+    let [a, b] = nodes(&redis.url());
+    let mut ann = a.user("ann");
+    for n in 0..20 {
+        let user = format!("newcomer-{n}");
+        ann.send_message(&user, "too early");
+        assert_eq!(ann.json()["message"], "User is not connected");
+        let mut newcomer = b.user(&user);
+        wait_until_on(&a, &user, &["b"]);
+        crate::assert_routed(&mut ann, &mut newcomer, &user, "there you are");
+    }
 }

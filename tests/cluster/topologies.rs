@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::node::{Launch, eventually};
 use crate::redis_servers::{Cluster, Options, Redis, Sentinel};
-use crate::{BEAT, EXPIRY, nodes, send, wait_until_on, wait_until_ready};
+use crate::{BEAT, EXPIRY, assert_routed, nodes, send, wait_until_on, wait_until_ready};
 
 #[test]
 fn nodes_meet_over_tls_with_a_user_of_their_own() {
@@ -30,13 +30,31 @@ fn a_failover_of_the_master_is_followed() {
     let mut sentinel = Sentinel::start();
     let url = format!("redis+sentinel://127.0.0.1:{}/{}", sentinel.sentinel.port(), sentinel.master_name());
     let [a, b] = nodes(&url);
-    let mut bob = b.user("bob");
+    let (mut ann, mut bob, mut cay) = (a.user("ann"), b.user("bob"), a.user("cay"));
     wait_until_on(&a, "bob", &["b"]);
+    let mut sent = 0_u64;
     let before = sentinel.master_port();
     sentinel.master.kill();
     eventually("a replica was promoted", || sentinel.master_port() != before);
-    eventually("the nodes meet at the new master", || send(&a, "bob", "1") == "delivered");
-    assert_eq!(bob.json(), json!(1));
+    // Users who are far from each other and those who are not, while it lasts.
+    eventually("the nodes meet at the new master", || {
+        ann.send_message("bob", sent);
+        sent += 1;
+        cay.assert_alive();
+        send(&a, "bob", "\"mark\"") == "delivered"
+    });
+    let mut last = None;
+    loop {
+        let message = bob.json();
+        if message == "mark" {
+            break;
+        }
+        let number = message["content"].as_u64();
+        assert!(number > last, "{message} came twice or late");
+        last = number;
+    }
+    wait_until_on(&b, "cay", &["a"]);
+    assert_routed(&mut bob, &mut cay, "cay", "the other way");
 }
 
 #[test]
@@ -51,6 +69,9 @@ fn a_redis_cluster_carries_the_traffic_and_may_lose_a_master() {
     wait_until_on(&b, "ann", &["a"]);
     assert_eq!(send(&a, "bob", "1"), "delivered");
     assert_eq!(bob.json(), json!(1));
+    let sharded = |server: &Redis| server.ask::<Vec<String>>(&["PUBSUB", "SHARDCHANNELS"]);
+    let heard: Vec<String> = cluster.servers.iter().flat_map(sharded).collect();
+    assert!(heard.contains(&"throng:node:b".to_owned()), "subscribed by shard: {heard:?}");
     let channel = cluster.master_of("throng:node:{b}");
     cluster.servers[channel].kill();
     eventually("the promoted replica serves", || send(&a, "bob", "2") == "delivered");
