@@ -37,12 +37,12 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (
-        &["cluster/wire", "cluster/streams", "cluster/router", "cluster/link"],
+        &["cluster/wire", "cluster/streams", "cluster/router"],
         &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (
-        &["cluster/link", "cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
+        &["cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
     (

@@ -247,7 +247,8 @@ impl Router {
         let (mut waiting, mut answers) = (Vec::new(), Vec::new());
         for node in nodes {
             let channel = Channel::Node(node.node.clone());
-            let sent = self.append_action(channel, node.incarnation, id, &user, &action, wants_result, now);
+            let incarnation = self.latest(node);
+            let sent = self.append_action(channel, incarnation, id, &user, &action, wants_result, now);
             match (wants_result, sent) {
                 (false, _) => {}
                 (true, true) => waiting.push(node.node.clone()),
@@ -276,6 +277,13 @@ impl Router {
         let deadline = now + ANSWER_TIME;
         self.asks.insert(id, Ask { reply, waiting, answers: Vec::new(), deadline, errand: None, tries: 0 });
         self.settle_ask(id, now);
+    }
+
+    /// The incarnation to address: what was remembered of a user may name one
+    /// that a newer one has followed.
+    fn latest(&self, member: &Member) -> u64 {
+        let living = self.others.iter().filter(|other| other.node == member.node);
+        living.map(|other| other.incarnation).fold(member.incarnation, u64::max)
     }
 
     /// Nobody listens on a node's channel: who waits for its answer is told so.

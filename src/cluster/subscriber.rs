@@ -6,6 +6,7 @@
 //! that is busy is waited for: Redis keeps what is sent meanwhile, and should
 //! it give up on us, the streams tell what was missed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -18,6 +19,7 @@ use super::registry::Member;
 use super::streams::{Event, Incoming};
 use super::wire::{self, BatchHeader, Envelope, Stream};
 use crate::ids::{ConnId, ReactorId};
+use crate::limits::STREAM_SOURCES;
 use crate::metrics::Counter;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::message::{Action, Kick, ReactorMessage, ReplyTo};
@@ -59,6 +61,8 @@ pub struct Subscriber {
     incarnation: u64,
     events: Vec<Event>,
     next_ticket: u64,
+    /// The incarnation last heard of, by node.
+    known: HashMap<String, u64>,
 }
 
 impl Subscriber {
@@ -80,6 +84,7 @@ impl Subscriber {
             incarnation: 0,
             events: Vec::new(),
             next_ticket: 0,
+            known: HashMap::new(),
         }
     }
 
@@ -156,6 +161,7 @@ impl Subscriber {
         }
         self.shared.metrics.node().add(Counter::ClusterBatchesReceived, 1);
         let verdict = self.incoming.accept(&header, Instant::now(), &mut self.events);
+        self.notice(&header);
         let from = Member::new(header.source, header.incarnation);
         for item in envelopes {
             match item {
@@ -163,6 +169,18 @@ impl Subscriber {
                 Ok(_) => {}
                 Err(error) => log::warn!("an envelope from {} cannot be read: {error}", header.source),
             }
+        }
+    }
+
+    /// Tells the publisher of a node, or of an incarnation, that was not heard of before.
+    fn notice(&mut self, header: &BatchHeader<'_>) {
+        let newer = self.known.get(header.source).is_none_or(|known| *known < header.incarnation);
+        if newer {
+            if self.known.len() >= STREAM_SOURCES {
+                self.known.clear();
+            }
+            self.known.insert(header.source.to_owned(), header.incarnation);
+            self.tell(Heard::Newcomer);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::node::{Node, eventually};
 use crate::redis_servers::Redis;
 use crate::socket::{Socket, text};
-use crate::{launch_patient, nodes, send, wait_until_met, wait_until_on};
+use crate::{launch_patient, send, wait_until_met, wait_until_on};
 
 /// The numbers of the next messages, which differ and are each below their count.
 fn assert_all_once(socket: &mut Socket, count: u64) {
@@ -37,7 +37,9 @@ fn subscriptions_cut_again_and_again_lose_and_double_nothing() {
     const CUTS: u64 = 10;
     const PER_CUT: u64 = 200;
     let redis = Redis::start();
-    let [a, b, c] = nodes(&redis.url());
+    // A node that is starved for a moment is not to be called dead here.
+    let [a, b, c] = ["a", "b", "c"].map(|id| launch_patient(id, &redis.url(), "60s").start());
+    wait_until_met(&[&a, &b, &c]);
     let (mut ann, mut bob, mut cay) = (a.user("ann"), b.user("bob"), c.user("cay"));
     wait_until_on(&a, "bob", &["b"]);
     let mut at_b = b.user("listener");
