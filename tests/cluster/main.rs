@@ -19,6 +19,7 @@ mod web;
 mod events;
 mod failures;
 mod incarnations;
+mod rights;
 mod routing;
 mod topologies;
 
