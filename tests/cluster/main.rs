@@ -21,6 +21,7 @@ mod incarnations;
 mod outage;
 mod partition;
 mod repair;
+mod rights;
 mod routing;
 mod topologies;
 

@@ -14,6 +14,7 @@ Examples:
   throng-load echo    --url ws://127.0.0.1:8080 --pid 4711 --connections 100 --depth 16
   throng-load fanout  --url ws://127.0.0.1:8080 --connections 1000 --depth 8
   throng-load route   --url ws://127.0.0.1:8080 --connections 200 --depth 1 --json
+  throng-load route   --url ws://127.0.0.1:8081 --peer-url ws://127.0.0.1:8082 --connections 100 --rate 10000
 
 The generator takes a core of its own: give it one, and the server the other, with taskset.
 Exit status: 0 when everything asked for arrived, 1 when something was lost, duplicated, reordered, corrupted or \
@@ -55,6 +56,9 @@ pub(crate) struct Common {
     /// Process id of the server on this machine: its CPU seconds and memory are reported
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+    /// Process id of another process whose CPU seconds are reported, such as a second node; may be repeated
+    #[arg(long = "watch", value_name = "PID")]
+    pub(crate) watched: Vec<u32>,
     /// Handshakes in flight while connections are being opened
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) open_window: u32,
@@ -192,7 +196,11 @@ pub(crate) struct Route {
     /// Percentage of pairs whose receiver is on the other node; the others are pairs on one node
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) peer_share: u32,
-    /// Milliseconds between connecting and sending with --peer-url, so that every receiver is known everywhere
-    #[arg(long, default_value_t = 2000)]
-    pub(crate) peer_settle_ms: u64,
+    /// Seconds until every receiver must be reachable from its sender, with --peer-url; only then it is measured
+    #[arg(long, default_value_t = 30)]
+    pub(crate) routable_timeout: u64,
+    /// Messages a second, sent at even distances in turn by all senders whatever has arrived, instead of as many as
+    /// possible; latencies then count for each message alone
+    #[arg(long, conflicts_with = "depth", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
 }

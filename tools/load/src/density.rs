@@ -28,7 +28,7 @@ struct Burst {
 /// Opens, measures, bursts, measures again, closes, measures a last time.
 pub(crate) fn run(args: &cli::Density) -> Result<Report, String> {
     let mut fleet = Fleet::new(&args.common, args.connections as usize)?;
-    let meter = Meter::start(args.common.pid)?;
+    let meter = Meter::start(&args.common)?;
     let mut memory = Memory { rss_before_bytes: rss(args)?.unwrap_or_default(), ..Memory::default() };
     fleet.open(&args.common, (0..args.connections).map(|index| path(args, index)))?;
     let mut report = Report {

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &cli::Echo) -> Result<Report, String> {
     echo.start(&mut fleet);
     let mut outcome = fleet.run(&mut echo, Instant::now() + Duration::from_millis(args.warmup_ms))?;
     echo.begin();
-    let meter = Meter::start(args.common.pid)?;
+    let meter = Meter::start(&args.common)?;
     let started = Instant::now();
     if outcome == Outcome::Deadline {
         outcome = fleet.run(&mut echo, started + Duration::from_secs(args.seconds))?;

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &cli::Fanout) -> Result<Report, String> {
     fleet.send(outbox.target, &outbox.bytes);
     let mut outcome = fleet.run(&mut fanout, Instant::now() + Duration::from_millis(args.warmup_ms))?;
     fanout.begin();
-    let meter = Meter::start(args.common.pid)?;
+    let meter = Meter::start(&args.common)?;
     let started = Instant::now();
     if outcome == Outcome::Deadline {
         outcome = fleet.run(&mut fanout, started + Duration::from_secs(args.seconds))?;

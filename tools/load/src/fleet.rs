@@ -33,6 +33,12 @@ pub(crate) trait Load {
     fn message(&mut self, from: usize, opcode: u8, payload: &[u8], now: u64);
     /// All messages of one read have been handed over: what is put in the outbox is sent.
     fn read_done(&mut self, from: usize, now: u64, outbox: &mut Outbox);
+    /// When something is to be sent that does not follow from what arrived; `None` for never.
+    fn next_send(&self) -> Option<u64> {
+        None
+    }
+    /// That time has come: what is put in the outbox is sent.
+    fn send_due(&mut self, _now: u64, _outbox: &mut Outbox) {}
     /// Nothing more is expected.
     fn is_done(&self) -> bool {
         false
@@ -218,8 +224,25 @@ impl Fleet {
             } else if self.now() - self.last_message_at > self.stall_timeout.as_nanos() as u64 {
                 return Ok(Outcome::Stalled);
             }
-            self.turn(load, left.min(Duration::from_millis(100)))?;
+            let due = self.send_due(load).map_or(left, |due| due.min(left));
+            self.turn(load, due.min(Duration::from_millis(100)))?;
         }
+    }
+
+    /// Sends all that is due; how long until there is more.
+    fn send_due(&mut self, load: &mut impl Load) -> Option<Duration> {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let next = loop {
+            let now = self.now();
+            match load.next_send() {
+                Some(due) if due <= now => load.send_due(now, &mut outbox),
+                next => break next.map(|due| Duration::from_nanos(due - now)),
+            }
+            self.send(outbox.target, &outbox.bytes);
+            outbox.bytes.clear();
+        };
+        self.outbox = outbox;
+        next
     }
 
     /// Serves the connections for a time in which nothing is expected.

@@ -9,6 +9,8 @@ mod fanout;
 mod fleet;
 mod frame;
 mod numbering;
+mod pace;
+mod probe;
 mod procfs;
 mod report;
 mod route;

@@ -1,5 +1,6 @@
 //! What a run found out, for people and for scripts. Never measures.
 
+use crate::cli::Common;
 use crate::fleet::{Fleet, Outcome};
 use crate::numbering::Faults;
 use crate::procfs::Usage;
@@ -55,6 +56,12 @@ pub(crate) struct Report {
     pub(crate) stalled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<Server>,
+    /// Seconds after the last handshake until every receiver could be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) routable_seconds: Option<f64>,
+    /// CPU seconds of the other processes that were watched, by process id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) watched_cpu_seconds: BTreeMap<u32, f64>,
     /// CPU seconds of this generator in the measurement.
     pub(crate) generator_cpu_seconds: f64,
 }
@@ -108,18 +115,29 @@ pub(crate) struct Server {
 pub(crate) struct Meter {
     pid: Option<u32>,
     server: Option<Usage>,
+    watched: Vec<(u32, Usage)>,
     own: Usage,
 }
 
 impl Meter {
     /// Begins to measure; the server is looked at if its process id is known.
-    pub(crate) fn start(pid: Option<u32>) -> Result<Meter, String> {
-        Ok(Meter { pid, server: pid.map(Usage::of).transpose()?, own: Usage::own()? })
+    pub(crate) fn start(common: &Common) -> Result<Meter, String> {
+        let usage = |pid: &u32| Ok((*pid, Usage::of(*pid)?));
+        Ok(Meter {
+            pid: common.pid,
+            server: common.pid.map(Usage::of).transpose()?,
+            watched: common.watched.iter().map(usage).collect::<Result<_, String>>()?,
+            own: Usage::own()?,
+        })
     }
 
     /// Ends the measurement in which `messages` messages arrived. Called again it measures the longer time.
     pub(crate) fn stop(&self, report: &mut Report, messages: u64) -> Result<(), String> {
         report.generator_cpu_seconds = Usage::own()?.cpu_seconds() - self.own.cpu_seconds();
+        for (pid, before) in &self.watched {
+            let cpu = Usage::of(*pid)?.cpu_seconds() - before.cpu_seconds();
+            report.watched_cpu_seconds.insert(*pid, cpu);
+        }
         let (Some(before), Some(pid)) = (self.server, self.pid) else { return Ok(()) };
         let after = Usage::of(pid)?;
         let cpu = after.cpu_seconds() - before.cpu_seconds();
@@ -220,6 +238,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { mode, url, path, connections, open_seconds, .. } = self;
         writeln!(f, "{mode} {url}{path}: {connections} connections, opened in {open_seconds:.2} s")?;
+        if let Some(seconds) = self.routable_seconds {
+            writeln!(f, "  routable    all receivers, {seconds:.2} s later")?;
+        }
         if let (Some(seconds), Some(rate)) = (self.seconds, self.messages_per_second) {
             let depth = self.depth.unwrap_or(1);
             let size = self.size_bytes.unwrap_or_default();
@@ -257,6 +278,9 @@ impl fmt::Display for Report {
         }
         if let Some(server) = &self.server {
             write_server(f, server)?;
+        }
+        for (pid, cpu) in &self.watched_cpu_seconds {
+            writeln!(f, "  process {pid} {cpu:.2} CPU s")?;
         }
         writeln!(f, "  generator   {:.2} CPU s", self.generator_cpu_seconds)
     }

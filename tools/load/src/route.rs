@@ -4,7 +4,10 @@ use crate::cli;
 use crate::fleet::{Fleet, Load, Outbox, Outcome};
 use crate::frame;
 use crate::numbering::{Faults, Sequence, Template, find};
+use crate::pace::Pace;
+use crate::probe;
 use crate::report::{Fairness, Latencies, Meter, Report};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Connection 2 i is the sender of pair i, connection 2 i + 1 its receiver.
@@ -14,12 +17,16 @@ struct Pair {
     sent: u32,
     outstanding: u32,
     sent_at: u64,
+    /// At a steady rate: when the last messages were sent, those before them have arrived.
+    sent_times: VecDeque<u64>,
     measured: u64,
 }
 
 struct Route {
     pairs: Vec<Pair>,
     depth: u32,
+    /// `None`: the next messages follow when the ones before have arrived.
+    pace: Option<Pace>,
     stopping: bool,
     outstanding: u64,
     place: usize,
@@ -42,18 +49,16 @@ pub(crate) fn run(args: &cli::Route) -> Result<Report, String> {
         fleet.set_peer(peer, (0..pairs).flat_map(|pair| [false, crosses(pair)]).collect())?;
     }
     fleet.open_all(&args.common, (0..pairs).flat_map(|pair| [path('a', pair), path('b', pair)]))?;
+    let mut routable_seconds = None;
     if args.peer_url.is_some() {
-        fleet.idle(Duration::from_millis(args.peer_settle_ms))?;
+        let texts: Vec<String> = (0..pairs).map(|pair| text(args, pair)).collect();
+        let timeout = Duration::from_secs(args.routable_timeout);
+        routable_seconds = Some(probe::until_routable(&mut fleet, &texts, timeout)?);
     }
-    let mut outbox = Outbox::default();
-    for pair in 0..pairs as usize {
-        route.send(pair, fleet.now(), &mut outbox);
-        fleet.send(outbox.target, &outbox.bytes);
-        outbox.bytes.clear();
-    }
+    route.launch(args.rate, &mut fleet);
     let mut outcome = fleet.run(&mut route, Instant::now() + Duration::from_millis(args.warmup_ms))?;
     route.begin();
-    let meter = Meter::start(args.common.pid)?;
+    let meter = Meter::start(&args.common)?;
     let started = Instant::now();
     if outcome == Outcome::Deadline {
         outcome = fleet.run(&mut route, started + Duration::from_secs(args.seconds))?;
@@ -66,7 +71,8 @@ pub(crate) fn run(args: &cli::Route) -> Result<Report, String> {
         url: args.common.url.clone(),
         path: args.path.clone(),
         connections: 2 * pairs as usize,
-        depth: Some(args.depth),
+        depth: args.rate.is_none().then_some(args.depth),
+        routable_seconds,
         size_bytes: route.pairs.first_mut().map(|pair| pair.template.numbered(0).len()),
         ..Report::default()
     };
@@ -86,22 +92,38 @@ pub(crate) fn run(args: &cli::Route) -> Result<Report, String> {
     Ok(report)
 }
 
+/// What the sender of a pair sends, with places for number and filling.
+fn text(args: &cli::Route, pair: u32) -> String {
+    args.send_template.replace("{target}", &format!("b{pair}"))
+}
+
+impl Pair {
+    /// When message `number` was sent, if it has not been overtaken. What was sent before it is forgotten.
+    fn sent_time(&mut self, number: u32) -> Option<u64> {
+        let first = self.sent - self.sent_times.len() as u32;
+        let skipped = number.checked_sub(first)? as usize;
+        self.sent_times.drain(..skipped.min(self.sent_times.len()));
+        self.sent_times.pop_front()
+    }
+}
+
 impl Route {
     fn new(args: &cli::Route, pairs: u32) -> Result<Route, String> {
         let pair = |index: u32| {
-            let text = args.send_template.replace("{target}", &format!("b{index}"));
             Ok(Pair {
-                template: Template::new(&text, args.size as usize)?,
+                template: Template::new(&text(args, index), args.size as usize)?,
                 sequence: Sequence::default(),
                 sent: 0,
                 outstanding: 0,
                 sent_at: 0,
+                sent_times: VecDeque::new(),
                 measured: 0,
             })
         };
         Ok(Route {
             pairs: (0..pairs).map(pair).collect::<Result<_, String>>()?,
             depth: args.depth,
+            pace: None,
             stopping: false,
             outstanding: 0,
             place: 0,
@@ -113,6 +135,21 @@ impl Route {
         })
     }
 
+    /// Sends the first messages, or begins to at a steady rate.
+    fn launch(&mut self, rate: Option<u32>, fleet: &mut Fleet) {
+        if let Some(rate) = rate {
+            self.depth = 1;
+            self.pace = Some(Pace::new(rate, fleet.now()));
+            return;
+        }
+        let mut outbox = Outbox::default();
+        for pair in 0..self.pairs.len() {
+            self.send(pair, fleet.now(), &mut outbox);
+            fleet.send(outbox.target, &outbox.bytes);
+            outbox.bytes.clear();
+        }
+    }
+
     fn send(&mut self, pair: usize, now: u64, outbox: &mut Outbox) {
         outbox.target = 2 * pair;
         let pair = &mut self.pairs[pair];
@@ -121,7 +158,10 @@ impl Route {
             pair.sent += 1;
         }
         pair.sent_at = now;
-        pair.outstanding = self.depth;
+        if self.pace.is_some() {
+            pair.sent_times.push_back(now);
+        }
+        pair.outstanding += self.depth;
         self.outstanding += u64::from(self.depth);
     }
 
@@ -133,7 +173,7 @@ impl Route {
 }
 
 impl Load for Route {
-    fn message(&mut self, from: usize, _opcode: u8, payload: &[u8], _now: u64) {
+    fn message(&mut self, from: usize, _opcode: u8, payload: &[u8], now: u64) {
         let number = find(payload, &mut self.place).filter(|_| from % 2 == 1);
         let Some(number) = number else {
             self.unnumbered += 1;
@@ -143,6 +183,11 @@ impl Load for Route {
         };
         let pair = &mut self.pairs[from / 2];
         pair.sequence.arrived(number, &mut self.faults);
+        if self.pace.is_some()
+            && let Some(sent_at) = pair.sent_time(number)
+        {
+            self.latencies.record(now - sent_at, 1);
+        }
         if pair.outstanding > 0 {
             pair.outstanding -= 1;
             self.outstanding -= 1;
@@ -154,10 +199,22 @@ impl Load for Route {
         let count = std::mem::take(&mut self.in_this_read);
         let pair = &mut self.pairs[from / 2];
         pair.measured += count;
+        if self.pace.is_some() {
+            return;
+        }
         self.latencies.record(now - pair.sent_at, count);
         if count > 0 && pair.outstanding == 0 && !self.stopping {
             self.send(from / 2, now, outbox);
         }
+    }
+
+    fn next_send(&self) -> Option<u64> {
+        self.pace.as_ref().filter(|_| !self.stopping).map(Pace::next)
+    }
+
+    fn send_due(&mut self, now: u64, outbox: &mut Outbox) {
+        let Some(number) = self.pace.as_mut().map(Pace::take) else { return };
+        self.send(number as usize % self.pairs.len(), now, outbox);
     }
 
     fn is_done(&self) -> bool {
