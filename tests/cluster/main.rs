@@ -6,7 +6,6 @@
 #[allow(dead_code, reason = "shared with the tests of one node")]
 #[path = "../it/node.rs"]
 mod node;
-#[allow(dead_code, reason = "shared with the tests of the registry")]
 #[path = "../redis_servers/mod.rs"]
 mod redis_servers;
 #[allow(dead_code, reason = "shared with the tests of one node")]

@@ -7,6 +7,9 @@ use crate::delivery::Outcome;
 use crate::ids::ReactorId;
 use crate::reactor::message::Kick;
 
+/// A channel and the kinds of envelopes in a batch on it.
+type Published = (String, Vec<String>);
+
 /// A router of node `me` at a time of its own.
 struct Bench {
     router: Router,
@@ -63,7 +66,7 @@ impl Bench {
     }
 
     /// What is published, as (channel, kinds of envelopes), and what is reported.
-    fn effects(&mut self) -> (Vec<(String, Vec<String>)>, Vec<Vec<RemoteNode>>) {
+    fn effects(&mut self) -> (Vec<Published>, Vec<Vec<RemoteNode>>) {
         let (mut published, mut reported) = (Vec::new(), Vec::new());
         for effect in self.router.take_effects(self.now) {
             match effect {
