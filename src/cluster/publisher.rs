@@ -216,10 +216,14 @@ impl Publisher {
         match heard {
             Heard::Subscribed { incarnation } if incarnation == link.me.incarnation && !link.subscribed => {
                 link.subscribed = true;
-                self.ask_for_users();
+                // Who was registered before the subscription was lost still is.
+                if link.round == 0 {
+                    self.ask_for_users();
+                }
             }
             Heard::Subscribed { .. } => {}
             Heard::Deaf => {
+                link.subscribed = false;
                 log::warn!(
                     "the subscription to Redis was lost; what was missed is asked for when it is back"
                 );
