@@ -137,6 +137,10 @@ pub const STREAM_RING_AGE: Duration = Duration::from_secs(30);
 /// next one is twice as long.
 pub const STREAM_TICK_MIN: Duration = Duration::from_millis(200);
 
+/// How long a stream to a node that is not listed any more is kept: should it
+/// be listed again, its numbers have to go on where they were.
+pub const STREAM_ABSENCE: Duration = Duration::from_secs(3600);
+
 /// The longest silence of a stream.
 pub const STREAM_TICK_MAX: Duration = Duration::from_secs(10);
 

@@ -74,6 +74,11 @@ pub enum Heard {
         /// Of this node.
         incarnation: u64,
     },
+    /// What it missed before it was subscribed has come, or will not.
+    Synchronised {
+        /// Of this node.
+        incarnation: u64,
+    },
     /// Its connection broke; it is opening another.
     Deaf,
     /// A node asked for something and wants to know what came of it.

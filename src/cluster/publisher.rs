@@ -67,6 +67,8 @@ struct Link {
     router: Router,
     /// Whether the subscriber hears what is sent to this incarnation.
     subscribed: bool,
+    /// Whether what was missed before it did has been repaired or given up.
+    synchronised: bool,
     /// Reactors that have not listed their users yet.
     listing: usize,
     round: u64,
@@ -85,9 +87,9 @@ struct Link {
 }
 
 impl Link {
-    /// Whether all users are registered and what is sent here is heard.
+    /// Whether all users are registered, and what is sent and was sent here is heard.
     fn is_ready(&self) -> bool {
-        self.subscribed && self.listing == 0 && self.changes.is_empty()
+        self.subscribed && self.synchronised && self.listing == 0 && self.changes.is_empty()
     }
 }
 
@@ -222,8 +224,11 @@ impl Publisher {
                 }
             }
             Heard::Subscribed { .. } => {}
+            Heard::Synchronised { incarnation } => {
+                link.synchronised = link.subscribed && incarnation == link.me.incarnation;
+            }
             Heard::Deaf => {
-                link.subscribed = false;
+                (link.subscribed, link.synchronised) = (false, false);
                 log::warn!(
                     "the subscription to Redis was lost; what was missed is asked for when it is back"
                 );
@@ -405,6 +410,7 @@ impl Publisher {
             me,
             router,
             subscribed: false,
+            synchronised: false,
             listing: 0,
             round: 0,
             next_beat: Instant::now(),

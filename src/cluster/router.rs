@@ -24,6 +24,7 @@ use crate::delivery::Outcome;
 use crate::hub::ANONYMOUS;
 use crate::hub::gather::{Gather, RemoteAnswer, RemoteNode, Report};
 use crate::ids::ConnId;
+use crate::limits::STREAM_ABSENCE;
 use crate::reactor::message::{Action, ReplyTo};
 use crate::ws::frame::Frame;
 use cache::Cache;
@@ -93,6 +94,8 @@ struct Lookup {
 /// A stream of ours, with what is to go into its next batch.
 struct Lane {
     incarnation: u64,
+    /// Since when its node has not been among the living.
+    absent_since: Option<Instant>,
     outgoing: Outgoing,
     writer: BatchWriter,
 }
@@ -150,23 +153,20 @@ impl Router {
     }
 
     /// The nodes that are alive now, this one left out.
-    pub fn set_others(&mut self, others: Vec<Member>) {
-        self.lanes.retain(|node, lane| {
-            others.iter().any(|other| other.node == *node && other.incarnation == lane.incarnation)
-        });
+    pub fn set_others(&mut self, others: Vec<Member>, now: Instant) {
+        self.lanes.retain(|node, lane| lane.is_kept(others.iter().find(|other| other.node == *node), now));
         let gone = |node: &String| !others.iter().any(|other| other.node == *node);
         for ask in self.asks.values_mut() {
             for node in ask.waiting.extract_if(.., |node| gone(node)) {
                 ask.answers.push(RemoteNode::unavailable(&node));
             }
         }
-        for newcomer in others.iter().filter(|other| !self.others.contains(other)) {
-            // It learns where our broadcasts stand, so that it notices if it misses the next.
-            let baseline = self.all.baseline(&self.me, Stream::Broadcast);
-            self.effects
-                .extend(baseline.map(|batch| Effect::Publish(Channel::Node(newcomer.node.clone()), batch)));
+        let former = std::mem::replace(&mut self.others, others);
+        for newcomer in self.others.clone().iter().filter(|other| !former.contains(other)) {
+            // What is to be broadcast next is for it too, and may stand in a batch already.
+            let begin = Envelope::Begin { number: self.all.outgoing.next() };
+            self.append(Channel::Node(newcomer.node.clone()), newcomer.incarnation, &begin, now);
         }
-        self.others = others;
         self.settle_asks();
     }
 
@@ -556,7 +556,19 @@ impl Lane {
         ring_bytes: usize,
     ) -> Result<Self, super::wire::WireError> {
         let writer = BatchWriter::new(&me.node, me.incarnation, stream)?;
-        Ok(Lane { incarnation, outgoing: Outgoing::new(ring_bytes), writer })
+        Ok(Lane { incarnation, absent_since: None, outgoing: Outgoing::new(ring_bytes), writer })
+    }
+
+    /// Whether the stream goes on, given which incarnation of its node lives.
+    /// A node that was only late with its beat comes back as the one it was.
+    fn is_kept(&mut self, living: Option<&Member>, now: Instant) -> bool {
+        match living {
+            Some(member) => {
+                self.absent_since = None;
+                member.incarnation <= self.incarnation
+            }
+            None => now < *self.absent_since.get_or_insert(now) + STREAM_ABSENCE,
+        }
     }
 
     /// A batch of nothing, which tells where the stream stands.

@@ -22,8 +22,9 @@
 //!   the source answers with batches as they were, with what it no longer has,
 //!   and with an empty batch. What does not come in time is reported lost.
 //! * A stream to one node is for one incarnation of it, so a receiver knows
-//!   its first number. In the stream to all nodes a receiver begins with the
-//!   first batch it sees.
+//!   its first number. Where the stream to all nodes begins for a receiver, the
+//!   source says in the stream to that receiver, so that it is known even if
+//!   the first broadcast gets lost.
 //! * A new incarnation of the source has new streams; what was missing of its
 //!   predecessor's is lost. The tail that no batch told of ended with its source.
 

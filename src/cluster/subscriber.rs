@@ -61,6 +61,8 @@ pub struct Subscriber {
     incarnation: u64,
     events: Vec<Event>,
     next_ticket: u64,
+    /// Whether what was missed before the subscription is still being repaired.
+    resynchronising: bool,
     /// The incarnation last heard of, by node.
     known: HashMap<String, u64>,
 }
@@ -84,6 +86,7 @@ impl Subscriber {
             incarnation: 0,
             events: Vec::new(),
             next_ticket: 0,
+            resynchronising: false,
             known: HashMap::new(),
         }
     }
@@ -120,6 +123,7 @@ impl Subscriber {
             if self.ear.incarnation() != self.incarnation {
                 self.begin();
             }
+            self.tell_when_synchronised();
             match subscription.next(self.wait()) {
                 Ok(Some(message)) => self.take_batch(&message.payload),
                 Ok(None) => {}
@@ -143,7 +147,16 @@ impl Subscriber {
             self.incarnation = incarnation;
             self.incoming = Incoming::new(incarnation);
         }
+        self.resynchronising = true;
         self.tell(Heard::Subscribed { incarnation });
+    }
+
+    /// Tells once that nothing is missing any more from before the subscription.
+    fn tell_when_synchronised(&mut self) {
+        if self.resynchronising && self.incoming.is_synchronised() {
+            self.resynchronising = false;
+            self.tell(Heard::Synchronised { incarnation: self.incarnation });
+        }
     }
 
     fn wait(&self) -> Duration {
@@ -217,6 +230,9 @@ impl Subscriber {
             Envelope::Elsewhere { user, elsewhere } => {
                 let home = self.shared.homes.of(user);
                 self.post(home, ReactorMessage::Elsewhere { user: user.into(), elsewhere });
+            }
+            Envelope::Begin { number } => {
+                self.incoming.begin(header, number, Instant::now(), &mut self.events);
             }
             Envelope::Forget { user } => self.tell(Heard::Forget(user.into())),
             Envelope::Resend { stream, from: first, to: last } => {

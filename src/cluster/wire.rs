@@ -106,6 +106,13 @@ pub enum Envelope<'a> {
         /// The user.
         user: &'a str,
     },
+    /// For the node this is sent to, my stream to all nodes begins with this
+    /// number: what was sent before is not for it. Being numbered, it arrives
+    /// even if the subscription breaks before anything was heard of me.
+    Begin {
+        /// The first number, from 1.
+        number: u64,
+    },
     /// Send these numbers of a stream of yours again; not numbered itself.
     Resend {
         /// Which of the streams.
@@ -137,6 +144,7 @@ impl Envelope<'_> {
             Envelope::Ack { .. } => 0x05,
             Envelope::Elsewhere { .. } => 0x06,
             Envelope::Forget { .. } => 0x07,
+            Envelope::Begin { .. } => 0x08,
             Envelope::Resend { .. } => 0x81,
             Envelope::Lost { .. } => 0x82,
         }

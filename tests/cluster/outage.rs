@@ -140,3 +140,50 @@ fn a_long_pause_of_redis_takes_nobody_offline() {
     wait_until_on(&a, "dan", &[]);
     assert_eq!(events.until_now(&a), ["dan offline"], "only who left");
 }
+
+/// So long that each node would call the other dead: whose users are known
+/// again, without a reconnect, and nothing comes twice.
+#[test]
+fn a_pause_of_redis_beyond_the_expiry_leaves_no_ghosts_and_doubles_nothing() {
+    const PAUSE: Duration = Duration::from_secs(10);
+    let redis = Redis::start();
+    let [a, b] = nodes(&redis.url());
+    let (mut ann, mut bob, mut cay) = (a.user("ann"), b.user("bob"), a.user("cay"));
+    let mut listener = b.user("listener");
+    let dan = b.user("dan");
+    wait_until_on(&a, "bob", &["b"]);
+    wait_until_on(&b, "ann", &["a"]);
+    redis.pause();
+    let paused = Instant::now();
+    let mut sent = 0_u64;
+    while paused.elapsed() < PAUSE {
+        ann.send_message("bob", sent);
+        ann.send_text(&json!({"type": "broadcast", "content": sent}).to_string());
+        sent += 1;
+        // Each answer is waited for, which sets the pace; those at hand are served as ever.
+        assert_eq!(cay.json()["content"], sent - 1);
+        assert_routed(&mut bob, &mut listener, "listener", "local");
+    }
+    assert_eq!((link(&a), link(&b)), ("down".to_owned(), "down".to_owned()));
+    drop(dan);
+    eventually("dan has gone", || b.json("/health")["connections"] == 2);
+    redis.resume();
+    let resumed = Instant::now();
+    wait_until_met(&[&a, &b]);
+    eventually("bob is reached", || send(&a, "bob", "\"mark\"") == "delivered");
+    println!("{sent} sent meanwhile, whole {:?} after the end", resumed.elapsed());
+    let (mut direct, mut broadcast) = (BTreeSet::new(), BTreeSet::new());
+    loop {
+        let message = bob.json();
+        if message == "mark" {
+            break;
+        }
+        let seen = if message["type"] == "broadcast" { &mut broadcast } else { &mut direct };
+        assert!(seen.insert(message["content"].as_u64().unwrap()), "{message} came twice");
+    }
+    wait_until_on(&b, "ann", &["a"]);
+    wait_until_on(&a, "bob", &["b"]);
+    wait_until_on(&a, "dan", &[]);
+    assert_eq!(send(&a, "bob", "\"again\""), "delivered");
+    assert_eq!(bob.json(), "again");
+}

@@ -22,7 +22,7 @@ impl Publisher {
         }
         if link.nodes_outdated {
             link.nodes_outdated = false;
-            self.refresh_nodes(link)?;
+            self.refresh_nodes(link, now)?;
         }
         self.register_changes(link, now)?;
         self.sweep_a_slice(link, now)
@@ -54,9 +54,9 @@ impl Publisher {
         Ok(())
     }
 
-    fn refresh_nodes(&mut self, link: &mut Link) -> Outcome {
+    fn refresh_nodes(&mut self, link: &mut Link, now: Instant) -> Outcome {
         let records = link.registry.nodes(self.plan.expiry)?;
-        link.router.set_others(others(&records, &link.me));
+        link.router.set_others(others(&records, &link.me), now);
         self.overview.set_nodes(records);
         Ok(())
     }

@@ -156,11 +156,11 @@ fn who_waits_for_a_node_that_is_not_there_is_told() {
     assert_eq!(unheard.effects().1, unavailable());
 
     let mut dead = Bench::new();
-    dead.router.set_others(vec![member("b")]);
+    dead.router.set_others(vec![member("b")], dead.now);
     dead.act("bob", deliver("x"), asks());
     dead.look_up(&["b"]);
     dead.effects();
-    dead.router.set_others(vec![]);
+    dead.router.set_others(vec![], dead.now);
     assert_eq!(dead.effects().1, unavailable());
 
     let mut broken = Bench::new();
@@ -177,11 +177,33 @@ fn who_waits_for_a_node_that_is_not_there_is_told() {
 #[test]
 fn a_newcomer_learns_where_broadcasts_stand() {
     let mut bench = Bench::new();
-    bench.router.set_others(vec![member("b")]);
-    assert_eq!(bench.effects().0, sent(&[("b", &[])]));
+    bench.router.set_others(vec![member("b")], bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &["Begin"])]));
     bench.router.broadcast(&Frame::text(b"1"), ReplyTo::Nobody, bench.now);
-    bench.router.set_others(vec![member("b"), member("c")]);
-    assert_eq!(bench.effects().0, sent(&[("*", &["Broadcast"]), ("c", &[])]));
+    bench.router.set_others(vec![member("b"), member("c")], bench.now);
+    assert_eq!(bench.effects().0, sent(&[("*", &["Broadcast"]), ("c", &["Begin"])]));
+}
+
+#[test]
+fn a_stream_goes_on_with_its_numbers_when_its_node_was_only_late() {
+    let mut bench = Bench::new();
+    let mut numbers_after = |absence: Duration, back: Member| {
+        bench.router.set_others(vec![member("b")], bench.now);
+        bench.act("bob", deliver("1"), ReplyTo::Nobody);
+        bench.look_up(&["b"]);
+        bench.effects();
+        bench.router.set_others(vec![], bench.now);
+        bench.now += absence;
+        bench.router.set_others(vec![], bench.now);
+        bench.router.set_others(vec![back], bench.now);
+        let lane = &bench.router.lanes["b"];
+        (lane.incarnation, lane.outgoing.next() + u64::from(lane.writer.count()))
+    };
+    let (_, before) = numbers_after(Duration::ZERO, member("b"));
+    let (same, after) = numbers_after(STREAM_ABSENCE / 2, member("b"));
+    assert_eq!(same, 7);
+    assert!(after > before, "{after} after {before}");
+    assert_eq!(numbers_after(Duration::ZERO, Member::new("b", 8)), (8, 2), "another stream, a Begin in it");
 }
 
 #[test]

@@ -58,10 +58,12 @@ pub(super) enum Due {
     Lost(Numbers),
 }
 
-/// Invariant: gaps are not empty, are sorted, do not overlap and end at or
-/// below `next`.
+/// Invariant: gaps are not empty, are sorted, do not overlap, begin at or above
+/// `begin` and end at or below `next`.
 #[derive(Debug)]
 pub(super) struct Received {
+    /// Nothing below is expected.
+    begin: u64,
     next: u64,
     gaps: VecDeque<Gap>,
     /// Present while it has to be asked what was sent from `next` on.
@@ -69,9 +71,19 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Nothing below `next` is expected.
-    pub(super) fn from(next: u64) -> Self {
-        Received { next, gaps: VecDeque::new(), unheard: None }
+    /// Nothing below `begin` is expected.
+    pub(super) fn from(begin: u64) -> Self {
+        Received { begin, next: begin, gaps: VecDeque::new(), unheard: None }
+    }
+
+    /// Learns that the stream begins no later than with `number`: what it has
+    /// from there on and has not come is missing.
+    pub(super) fn begin_by(&mut self, number: u64, now: Instant) {
+        if number < self.begin {
+            self.gaps.push_front(Gap { numbers: number..self.begin, wait: Wait::from(now) });
+            self.begin = number;
+        }
+        self.check_invariants();
     }
 
     /// Whether, as far as is known, nothing is missing.
@@ -163,7 +175,8 @@ impl Received {
         let starts = self.gaps.iter().skip(1).map(|gap| gap.numbers.start).chain([self.next]);
         let mut pairs = self.gaps.iter().zip(starts);
         debug_assert!(
-            pairs.all(|(gap, next)| gap.numbers.start < gap.numbers.end && gap.numbers.end <= next),
+            self.gaps.front().is_none_or(|gap| self.begin <= gap.numbers.start)
+                && pairs.all(|(gap, next)| gap.numbers.start < gap.numbers.end && gap.numbers.end <= next),
             "{self:?}"
         );
     }
@@ -264,6 +277,20 @@ mod tests {
         assert_eq!(received.poll(back), Some(Due::Ask(6..u64::MAX)));
         assert_eq!(received.poll(back), Some(Due::Ask(1..5)));
         assert_eq!(received.poll(back), None);
+    }
+
+    #[test]
+    fn what_was_sent_from_its_beginning_on_is_missing() {
+        let now = Instant::now();
+        let mut received = Received::from(9);
+        received.settle(&(9..12), now);
+        received.begin_by(10, now);
+        assert!(received.is_whole(), "it began before");
+        received.begin_by(7, now);
+        received.begin_by(7, now);
+        assert_eq!(received.poll(now), Some(Due::Ask(7..9)));
+        assert_eq!(received.settle(&(5..8), now), [7..8]);
+        assert_eq!(received.into_missing().collect::<Vec<_>>(), [8..9]);
     }
 
     #[test]

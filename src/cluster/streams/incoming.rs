@@ -84,7 +84,8 @@ enum State {
     Live {
         /// The stream to this node; its first number is 1.
         direct: Received,
-        /// The stream to all; absent until its first batch has come.
+        /// The stream to all; absent until it is known where it begins for this
+        /// node, or a batch of it has come.
         broadcast: Option<Received>,
     },
     Ended(Instant),
@@ -144,6 +145,18 @@ impl Incoming {
         let Some(source) = known.filter(|source| source.incarnation == header.incarnation) else { return };
         let lost = source.settle(stream, &(from..to.saturating_add(1)), now, events);
         events.extend(lost.into_iter().flatten().map(|numbers| Event::Lost(source.missing(stream, numbers))));
+    }
+
+    /// The source of a batch that was not refused says in it with which number
+    /// its stream to all begins for this node.
+    pub fn begin(&mut self, header: &BatchHeader<'_>, number: u64, now: Instant, events: &mut Vec<Event>) {
+        let known = self.sources.get_mut(header.source);
+        let Some(source) = known.filter(|source| source.incarnation == header.incarnation) else { return };
+        source.begin(Stream::Broadcast, number);
+        if let Some(broadcast) = source.stream(Stream::Broadcast) {
+            broadcast.begin_by(number, now);
+        }
+        source.give_up_overflow(Stream::Broadcast, events);
     }
 
     /// The source was declared dead. What was missing of it is lost, and
@@ -239,7 +252,7 @@ impl Source {
         Source { id, incarnation, state: State::Live { direct: Received::from(1), broadcast: None } }
     }
 
-    /// The first batch of a broadcast is where it begins for this node.
+    /// Unless it is known already, this is where a broadcast begins for this node.
     fn begin(&mut self, stream: Stream, first: u64) {
         if let (Stream::Broadcast, State::Live { broadcast, .. }) = (stream, &mut self.state) {
             broadcast.get_or_insert_with(|| Received::from(first));
@@ -280,10 +293,14 @@ impl Source {
         events: &mut Vec<Event>,
     ) -> Option<Vec<Numbers>> {
         let settled = self.stream(stream)?.settle(numbers, now);
-        while let Some(lost) = self.stream(stream)?.overflow() {
+        self.give_up_overflow(stream, events);
+        Some(settled)
+    }
+
+    fn give_up_overflow(&mut self, stream: Stream, events: &mut Vec<Event>) {
+        while let Some(lost) = self.stream(stream).and_then(Received::overflow) {
             events.push(Event::Lost(self.missing(stream, lost)));
         }
-        Some(settled)
     }
 
     /// Nothing more is taken from it; what was missing is lost.
@@ -401,6 +418,24 @@ mod tests {
         // The stream to this node is another one and begins at 1.
         assert_eq!(node.accept(1, DIRECT, 3, 1), Verdict::All);
         assert_eq!(node.asked(), [(DIRECT, 1, 2)]);
+    }
+
+    #[test]
+    fn a_broadcast_begins_where_its_source_says() {
+        let mut node = Fixture::new();
+        let direct = header("a", 1, DIRECT, 1, 1);
+        // Said before anything of it was heard.
+        node.accept(1, DIRECT, 1, 1);
+        node.incoming.begin(&direct, 4, node.now, &mut node.events);
+        assert_eq!(node.accept(1, Stream::Broadcast, 6, 1), Verdict::All);
+        assert_eq!(node.asked(), [(Stream::Broadcast, 4, 5)]);
+        // Said when something was heard already; another incarnation's word is nothing.
+        assert_eq!(node.accept(2, Stream::Broadcast, 6, 1), Verdict::All);
+        node.lost();
+        node.incoming.begin(&direct, 1, node.now, &mut node.events);
+        assert!(node.incoming.is_synchronised());
+        node.incoming.begin(&header("a", 2, DIRECT, 1, 1), 5, node.now, &mut node.events);
+        assert_eq!(node.asked(), [(Stream::Broadcast, 5, 5)]);
     }
 
     #[test]

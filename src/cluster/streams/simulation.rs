@@ -108,6 +108,8 @@ struct World {
     /// What each number of a stream says: number n stands at n - 1.
     sent: HashMap<(usize, u64, Stream), Vec<u64>>,
     records: HashMap<Path, Record>,
+    /// Where a broadcast begins, as its source says.
+    told: HashMap<Path, u64>,
     last_id: u64,
 }
 
@@ -126,14 +128,16 @@ impl World {
             on_their_way: Vec::new(),
             sent: HashMap::new(),
             records: HashMap::new(),
+            told: HashMap::new(),
             last_id: 0,
         }
     }
 
     /// How many envelopes were delivered and how many lost.
     fn run(mut self) -> (usize, usize) {
-        // Each node is told where the other's broadcast begins.
-        self.tell_where_the_broadcast_stands();
+        for name in [0, 1] {
+            self.tell_where_the_broadcast_begins(name);
+        }
         for _ in 0..self.weather.steps {
             for name in [0, 1] {
                 self.write(name);
@@ -207,13 +211,20 @@ impl World {
         let node = &mut self.nodes[name];
         node.peer = peer;
         node.direct = Sender::new(NAMES[name], node.incarnation, Stream::To(peer), ring_bytes);
-        self.publish(name, false);
+        self.tell_where_the_broadcast_begins(name);
     }
 
-    fn tell_where_the_broadcast_stands(&mut self) {
-        for name in [0, 1] {
-            self.publish(name, false);
-        }
+    /// What is broadcast from now on is for the other node.
+    fn tell_where_the_broadcast_begins(&mut self, name: usize) {
+        self.last_id += 1;
+        let node = &mut self.nodes[name];
+        let number = node.broadcast.outgoing.next();
+        node.direct.writer.append(&Envelope::Begin { number }).expect("it fits");
+        let (incarnation, stream) = (node.incarnation, node.direct.stream);
+        self.sent.entry((name, incarnation, stream)).or_default().push(self.last_id);
+        let path = (name, incarnation, Stream::Broadcast, self.nodes[name].peer);
+        self.told.insert(path, number);
+        self.publish(name, true);
     }
 
     /// Time passes: what is due arrives, and timers run.
@@ -299,6 +310,18 @@ impl World {
                 let path = (1 - to, header.incarnation, header.stream, self.nodes[to].incarnation);
                 self.decide(path, number..=number, Fate::Delivered);
             }
+            (Envelope::Begin { number: begin }, Some(number)) => {
+                let mut events = Vec::new();
+                self.nodes[to].incoming.begin(header, *begin, self.now, &mut events);
+                let receiver = self.nodes[to].incarnation;
+                let fresh = || Record { begin: *begin, known: *begin, in_order: true, ..Record::default() };
+                let path = (1 - to, header.incarnation, Stream::Broadcast, receiver);
+                let record = self.records.entry(path).or_insert_with(fresh);
+                record.begin = record.begin.min(*begin);
+                self.handle(to, events);
+                let path = (1 - to, header.incarnation, header.stream, receiver);
+                self.decide(path, number..=number, Fate::Delivered);
+            }
             (Envelope::Resend { stream, from, to: last }, None) => self.resend(to, *stream, *from, *last),
             (Envelope::Lost { stream, from, to: last }, None) => {
                 let mut events = Vec::new();
@@ -369,8 +392,8 @@ impl World {
             if self.nodes[name].peer != self.nodes[1 - name].incarnation {
                 self.learn_of_peer(name);
             }
+            self.publish(name, false);
         }
-        self.tell_where_the_broadcast_stands();
         let span = STREAM_RING_AGE + STREAM_TICK_MAX + 2 * STREAM_REPAIR_TIMEOUT;
         for _ in 0..span.as_millis() / STEP.as_millis() {
             self.step();
@@ -396,6 +419,12 @@ impl World {
             lost += record.fates.values().filter(|fate| **fate == Fate::Lost).count();
             delivered += record.fates.values().filter(|fate| **fate == Fate::Delivered).count();
             assert!(!self.weather.is_calm() || record.in_order, "{path:?} is out of order");
+        }
+        if self.weather.is_repairable() {
+            for (path, told) in &self.told {
+                let began = self.records.get(path).map(|record| record.begin);
+                assert!(began.is_some_and(|begin| begin <= *told), "{path:?}: from {began:?}, not {told}");
+            }
         }
         for node in &self.nodes {
             assert!(node.incoming.is_synchronised());

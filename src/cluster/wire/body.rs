@@ -54,6 +54,7 @@ pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<(), To
             put_text(out, user, USER_ID_BYTES)?;
         }
         Envelope::Forget { user } => put_text(out, user, USER_ID_BYTES)?,
+        Envelope::Begin { number } => put_u64(out, *number),
         Envelope::Resend { stream, from, to } | Envelope::Lost { stream, from, to } => {
             put_stream(out, *stream);
             put_u64(out, *from);
@@ -84,6 +85,7 @@ pub(super) fn read(kind: u8, body: &[u8]) -> Body<'_> {
         0x05 => ack(&mut fields),
         0x06 => elsewhere(&mut fields),
         0x07 => forget(&mut fields),
+        0x08 => begin(&mut fields),
         0x81 => range(&mut fields).map(|(stream, from, to)| Envelope::Resend { stream, from, to }),
         0x82 => range(&mut fields).map(|(stream, from, to)| Envelope::Lost { stream, from, to }),
         _ => return Body::Unknown,
@@ -132,6 +134,11 @@ fn elsewhere<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
 
 fn forget<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
     Some(Envelope::Forget { user: fields.text(USER_ID_BYTES)? })
+}
+
+fn begin<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let number = fields.u64()?;
+    (number > 0).then_some(Envelope::Begin { number })
 }
 
 /// A range of numbers of a stream, in order and not beginning below 1.

@@ -73,7 +73,8 @@ impl Owned {
             }
             5 => Envelope::Elsewhere { user, elsewhere: self.flag },
             6 => Envelope::Forget { user },
-            7 => Envelope::Resend { stream, from, to },
+            7 => Envelope::Begin { number: from },
+            8 => Envelope::Resend { stream, from, to },
             _ => Envelope::Lost { stream, from, to },
         }
     }
@@ -86,7 +87,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 
 prop_compose! {
     fn any_envelope()(
-        kind in 0..9u8,
+        kind in 0..10u8,
         numbers in any::<(u64, u64, u32)>(),
         user in ".{0,60}",
         text in ".{0,200}",
