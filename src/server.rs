@@ -5,6 +5,7 @@
 
 mod start;
 mod supervisor;
+pub(crate) mod threads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
