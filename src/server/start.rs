@@ -13,6 +13,7 @@ use crossbeam_channel::{Sender, bounded};
 use serde_json::value::RawValue;
 
 use super::Server;
+use super::crew::Node;
 use super::supervisor::{self, Supervisor};
 use super::threads::{self, Part};
 use crate::cluster::Prepared;
@@ -89,7 +90,8 @@ pub(super) fn start(config: Config) -> Result<Server, StartError> {
     let orders = ways.into_iter().map(|way| way.orders).collect();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let supervisor = Supervisor::new(shared.clone(), config, orders, reactors, cluster, events);
+    let supervisor =
+        Supervisor::new(Node { shared: shared.clone(), orders, cluster }, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
