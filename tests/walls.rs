@@ -40,6 +40,17 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         &["cluster/wire", "cluster/streams", "cluster/router"],
         &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
+    (
+        &["balancer/frames", "balancer/head", "balancer/proxy_protocol"],
+        &[
+            "crate::reactor",
+            "crate::server",
+            "crate::hub",
+            "crate::config",
+            "crate::balancer::reactor",
+            "crate::balancer::director",
+        ],
+    ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (
         &["cluster/target", "cluster/connect/slots", "cluster/connect/batch"],

@@ -1,0 +1,5 @@
+//! The balancer: what stands before several nodes and gives each client one of them.
+
+pub mod frames;
+pub mod head;
+pub mod proxy_protocol;
