@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::Server;
 use super::supervisor::{self, Supervisor};
 use crate::cluster::Prepared;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Settings};
 use crate::drain::Phase;
 use crate::hub::Homes;
 use crate::identity::{Identity, Probe};

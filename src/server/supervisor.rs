@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::drain::{Action, Drain, Phase, Plan};
 use crate::metrics::Gauge;
 use crate::reactor::mailbox::Mailbox;

@@ -4,7 +4,7 @@ use super::{Entry, owned};
 use std::fs;
 use std::path::{Path, PathBuf};
 use throng::Config;
-use throng::config::{ConfigError, Flags, Loader, Sources, print};
+use throng::config::{ConfigError, Flags, Loader, Settings, Sources, print};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "config_file",

@@ -1,0 +1,6 @@
+//! `throng balance`: a load balancer for nodes.
+
+pub mod config;
+mod start;
+
+pub use start::{Balancer, start};
