@@ -3,6 +3,9 @@
 
 mod node;
 
+#[cfg(test)]
+mod tests;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -33,7 +36,8 @@ pub trait Service {
     /// Its configuration.
     type Config: Settings;
 
-    /// What the ready line says of it: words `name=value`, without line breaks.
+    /// What the ready line says of it: words `name=value`, without line breaks, such
+    /// as `http=127.0.0.1:8080 ws=off node=n1`.
     fn description(&self) -> String;
 
     /// Begins to drain and returns at once; its events tell the rest.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use backend::{check_backend, host_and_port};
+pub use backend::{backend_name, host_and_port};
 pub use types::{ProxyProtocol, Strategy};
 
 use crate::config::value::reactors_default;
@@ -37,7 +37,7 @@ pub struct BalanceConfig {
     pub proxy_protocol_in: ProxyProtocol,
     /// Name of the service, shown by `/health`.
     pub service_name: String,
-    /// Backends that are named, as `HOST:PORT[,weight=N][,max=N]`; see [`check_backend`].
+    /// Backends that are named, as `HOST:PORT[,weight=N][,max=N]`; see [`backend_name`].
     pub backends: Vec<String>,
     /// A file of backends, one a line, which is watched.
     pub backends_file: Option<PathBuf>,

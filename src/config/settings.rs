@@ -34,18 +34,19 @@ pub trait Settings: Clone + Debug + Default + PartialEq + Send + Sync + 'static 
 
     /// These settings with the keys of `new` that can change while the process
     /// runs; the names of those that did; and the names of those that differ
-    /// but need a restart. If both are valid, so is the result: no live key is
-    /// related to one that is not.
+    /// but need a restart. Where a live key contradicts one that waits, all wait.
     #[must_use]
     fn with_live_changes(&self, new: &Self) -> (Self, Vec<&'static str>, Vec<&'static str>) {
         let mut settings = self.clone();
-        let differ = Self::keys().filter(|key| !key.is_same(self, new));
-        let (live, restart): (Vec<&Key<Self>>, Vec<&Key<Self>>) = differ.partition(|key| key.live);
-        for key in &live {
+        let differ = || Self::keys().filter(|key| !key.is_same(self, new));
+        for key in differ().filter(|key| key.live) {
             key.copy(&mut settings, new);
         }
-        let names = |keys: Vec<&Key<Self>>| keys.iter().map(|key| key.name).collect();
-        (settings, names(live), names(restart))
+        if settings.validate().is_err() {
+            return (self.clone(), Vec::new(), differ().map(|key| key.name).collect());
+        }
+        let names = |live| differ().filter(|key| key.live == live).map(|key| key.name).collect();
+        (settings, names(true), names(false))
     }
 }
 

@@ -258,3 +258,18 @@ fn reloading_reads_the_file_again() {
     fs::write(&file.0, "port =").expect("written");
     assert!(loader.load().is_err());
 }
+
+#[test]
+fn a_live_key_that_contradicts_one_that_waits_waits_too() {
+    let small = Config { redis_host: Some("r".to_owned()), ..Config::default() };
+    let alone = Config {
+        message_bytes_max: 64 << 20,
+        outbound_bytes_max: 65 << 20,
+        lame_duck: small.drain_window,
+        ..Config::default()
+    };
+    assert_eq!((small.validate(), alone.validate()), (Ok(()), Ok(())));
+    let (merged, changed, waiting) = small.with_live_changes(&alone);
+    assert_eq!((merged, changed), (small, vec![]));
+    assert_eq!(waiting, ["message_bytes_max", "outbound_bytes_max", "lame_duck", "redis_host"]);
+}

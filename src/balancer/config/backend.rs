@@ -7,11 +7,11 @@ const WEIGHT_MAX: u32 = 1000;
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
-/// Checks one backend; on success the part that names it, `HOST:PORT`.
+/// Checks one backend and returns what it is called, `HOST:PORT`.
 ///
 /// # Errors
 /// What is wrong, in one line.
-pub fn check_backend(text: &str) -> Result<&str, String> {
+pub fn backend_name(text: &str) -> Result<String, String> {
     let mut parts = text.split(',').map(str::trim);
     let address = parts.next().unwrap_or_default();
     host_and_port(address)?;
@@ -31,7 +31,7 @@ pub fn check_backend(text: &str) -> Result<&str, String> {
             return Err(format!("{name} in {text:?} is not a whole number from 1 to {most}"));
         }
     }
-    Ok(address)
+    Ok(address.to_owned())
 }
 
 /// Host and port of `HOST:PORT`: a DNS name, an IPv4 address, or an IPv6
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn backends() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(check_backend(text).as_ref().ok(), expected.as_ref(), "{text:?}");
+            assert_eq!(backend_name(text).ok().as_deref(), expected, "{text:?}");
         };
         check("node-1:8080", Some("node-1:8080"));
         check("node_1.throng.svc.:1", Some("node_1.throng.svc.:1"));

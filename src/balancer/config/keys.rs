@@ -1,5 +1,7 @@
 //! The table of keys of `throng balance`.
 
+use std::str::FromStr;
+
 use super::{BalanceConfig, ProxyProtocol, Strategy};
 use crate::config::key::{LIVE, RESTART, key};
 use crate::config::value::{
@@ -44,7 +46,7 @@ const STRATEGY: Codec<Strategy> = Codec {
     form: "STRATEGY",
     shape: Shape::Scalar,
     secret: false,
-    read: |parts| one(parts)?.parse(),
+    read: |parts| one(parts)?.parse().map_err(|wrong: <Strategy as FromStr>::Err| wrong.to_string()),
     write: |strategy| Some(quoted(strategy)),
 };
 

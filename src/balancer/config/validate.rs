@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{BalanceConfig, check_backend, host_and_port};
+use super::{BalanceConfig, backend_name, host_and_port};
 use crate::config::ConfigError;
 use crate::config::bounds::{
     self, DAY, HOUR, ITEM_BYTES_MAX, MAX_CONNECTIONS_MAX, MINUTE, TIMEOUT_MIN, between, count, lasting,
@@ -42,7 +42,7 @@ impl BalanceConfig {
         count("backends", self.backends.len())?;
         let mut seen = BTreeSet::new();
         for backend in &self.backends {
-            let name = check_backend(backend).map_err(|wrong| ConfigError::key("backends", wrong))?;
+            let name = backend_name(backend).map_err(|wrong| ConfigError::key("backends", wrong))?;
             if !seen.insert(name.to_ascii_lowercase()) {
                 return Err(ConfigError::key("backends", format!("{name} is listed twice")));
             }

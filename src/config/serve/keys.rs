@@ -185,7 +185,7 @@ const CLUSTER: &[Key<Config>] = &[
          least twice cluster_beat, at most 1h; the same on all nodes.",
     },
     key! { lookup_cache_users: COUNT, RESTART, "lookup-cache-users",
-        "Users of other nodes whose place is remembered. 2 to 655350.",
+        "Users of other nodes whose place is remembered. 2 to 10000000.",
     },
     key! { lookup_cache_time: DURATION, RESTART, "lookup-cache-time",
         "How long it is remembered, unless a change is heard of. 100ms to 1h.",

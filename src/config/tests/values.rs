@@ -174,10 +174,10 @@ fn secrets_are_masked() {
 
 #[test]
 fn every_key_is_live_or_needs_a_restart() {
-    fn check<C: Settings>(values: Values, restart: &[&str]) {
+    fn check<C: Settings>(values: Values, needed: &[(&str, &str)], restart: &[&str]) {
         for (name, parts, _) in values {
             let key: &Key<C> = key::find(name).expect("a key");
-            let old = C::default();
+            let old = load::<C>(flags(None, &[]), needed).expect("valid").0;
             let mut new = old.clone();
             key.read(&mut new, &owned(parts)).expect("a value");
             let (merged, changed, waiting) = old.with_live_changes(&new);
@@ -191,9 +191,9 @@ fn every_key_is_live_or_needs_a_restart() {
     let identity = ["node_id", "service_name", "labels"];
     let cluster = Config::sections().iter().find(|section| section.title == "Cluster").expect("a section");
     let cluster: Vec<&str> = cluster.keys.iter().map(|key| key.name).collect();
-    check::<Config>(SERVE, &[&listening[..], &identity, &cluster, &["log_format"]].concat());
+    check::<Config>(SERVE, NOTHING, &[&listening[..], &identity, &cluster, &["log_format"]].concat());
 
     let listening = ["port", "bind", "reactors", "private_fd_tables", "proxy_protocol_in"];
     let rest = ["service_name", "proxy_protocol_out", "log_format"];
-    check::<BalanceConfig>(BALANCE, &[&listening[..], &rest].concat());
+    check::<BalanceConfig>(BALANCE, A_BACKEND, &[&listening[..], &rest].concat());
 }
