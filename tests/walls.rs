@@ -57,6 +57,10 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
     (
+        &["balancer/config"],
+        &["crate::reactor", "crate::server", "crate::service", "crate::hub", "crate::admin", "crate::http"],
+    ),
+    (
         &["ids", "limits", "clock", "delivery"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::ws", "crate::admin"],
     ),

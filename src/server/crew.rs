@@ -23,10 +23,6 @@ pub(super) struct Node {
 impl Crew for Node {
     type Config = Config;
 
-    fn with_live_changes(config: &Config, new: &Config) -> (Config, Vec<&'static str>, Vec<&'static str>) {
-        config.with_live_changes(new)
-    }
-
     fn plan(config: &Config) -> Plan {
         Plan { lame_duck: config.lame_duck, window: config.drain_window, timeout: config.drain_timeout }
     }

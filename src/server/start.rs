@@ -17,7 +17,7 @@ use super::crew::Node;
 use super::supervisor::{self, Supervisor};
 use super::threads::{self, Part};
 use crate::cluster::Prepared;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Settings};
 use crate::drain::Phase;
 use crate::hub::Homes;
 use crate::identity::{Identity, Probe};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
+use crate::config::Settings;
 use crate::drain::{Action, Drain, Phase, Plan};
 use crate::reactor::mailbox::{Mailbox, Weigh};
 use crate::reactor::message::{News, Tally};
@@ -24,13 +25,7 @@ pub(crate) enum Command<C> {
 /// What is watched over: reactors, and whatever else a service has.
 pub(crate) trait Crew: Send + 'static {
     /// The service's configuration.
-    type Config: Send + Sync + 'static;
-
-    /// As [`crate::Config::with_live_changes`].
-    fn with_live_changes(
-        config: &Self::Config,
-        new: &Self::Config,
-    ) -> (Self::Config, Vec<&'static str>, Vec<&'static str>);
+    type Config: Settings + Send + Sync;
 
     /// How long each part of a drain may take.
     fn plan(config: &Self::Config) -> Plan;
@@ -135,7 +130,7 @@ impl<C: Crew> Supervisor<C> {
                 self.act(action)
             }
             Command::Reload(config, answer) => {
-                let (merged, changed, restart) = C::with_live_changes(&self.config, &config);
+                let (merged, changed, restart) = self.config.with_live_changes(&config);
                 self.config = Arc::new(merged);
                 self.crew.order_reload(&self.config);
                 drop(answer.try_send((changed, restart)));
