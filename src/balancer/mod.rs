@@ -1,0 +1,5 @@
+//! The balancer in front of the nodes.
+
+pub mod health;
+pub mod pick;
+pub mod roster;
