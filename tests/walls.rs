@@ -53,6 +53,18 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (
+        &["balancer/pick", "balancer/health", "balancer/roster"],
+        &[
+            "crate::reactor",
+            "crate::server",
+            "crate::hub",
+            "crate::admin",
+            "crate::config",
+            "balancer::director",
+            "balancer::reactor",
+        ],
+    ),
+    (
         &["cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
