@@ -14,6 +14,7 @@ mod layers;
 mod print;
 mod serve;
 mod settings;
+pub(crate) mod text;
 mod types;
 pub(crate) mod value;
 
@@ -26,6 +27,7 @@ pub use layers::{Flags, Loader, Source, Sources};
 pub use print::{manual, print};
 pub use serve::Config;
 pub use settings::{AdminToken, Settings};
+pub use text::log_levels;
 pub(crate) use types::words;
 pub use types::{AddressRate, LogFormat, Secret, SlowConsumer};
-pub use value::{Shape, log_levels};
+pub use value::Shape;

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 pub use backend::{backend_name, host_and_port};
 pub use types::{ProxyProtocol, Strategy};
 
-use crate::config::value::reactors_default;
+use crate::config::text::reactors_default;
 use crate::config::{AddressRate, AdminToken, ConfigError, LogFormat, Secret, Section, Settings};
 
 /// The effective configuration of one balancer.

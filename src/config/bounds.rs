@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::value::{duration_text as duration, size_text as size};
+use super::text::{duration_text as duration, size_text as size};
 use super::{AddressRate, ConfigError, Secret, log_levels};
 
 /// The most connections a configuration may ask for.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::value::reactors_default;
+use super::text::reactors_default;
 use super::{AddressRate, AdminToken, ConfigError, LogFormat, Secret, Section, Settings, SlowConsumer};
 use crate::cluster::connect::Target;
 

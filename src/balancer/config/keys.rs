@@ -4,9 +4,10 @@ use std::str::FromStr;
 
 use super::{BalanceConfig, ProxyProtocol, Strategy};
 use crate::config::key::{LIVE, RESTART, key};
+use crate::config::text::{array, one, quoted};
 use crate::config::value::{
     ADDRESS, ADDRESS_RATE, COUNT, Codec, DURATION, LOG_FORMAT, LOG_LEVEL, NETWORKS, PATH, PORT, RATE,
-    REACTORS, SECRET, SIZE, SWITCH, Shape, TEXT, array, one, quoted,
+    REACTORS, SECRET, SIZE, SWITCH, Shape, TEXT,
 };
 use crate::config::{Key, Section};
 

@@ -9,7 +9,7 @@ use crate::config::bounds::{
     self, DAY, HOUR, ITEM_BYTES_MAX, MAX_CONNECTIONS_MAX, MINUTE, TIMEOUT_MIN, between, count, lasting,
     plain, shorter, sizes,
 };
-use crate::config::value::duration_text as duration;
+use crate::config::text::duration_text as duration;
 use crate::limits::REACTORS_MAX;
 
 /// Checks in a row that may be asked for.

@@ -9,7 +9,7 @@ use crate::config::bounds::{
     self, DAY, HOUR, ITEM_BYTES_MAX, MAX_CONNECTIONS_MAX, TIMEOUT_MIN, between, count, lasting, longer,
     plain, sizes,
 };
-use crate::config::value::size_text as size;
+use crate::config::text::size_text as size;
 use crate::limits::{CLUSTER_TEXT_BYTES, REACTORS_MAX, STREAM_RING_BYTES};
 
 const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
