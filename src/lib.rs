@@ -90,6 +90,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod page;
 pub mod protocol;
 pub mod reactor;
 pub mod server;

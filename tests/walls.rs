@@ -32,7 +32,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["protocol", "http", "forwarded", "limiter"],
+        &["protocol", "http", "forwarded", "limiter", "page"],
         &["crate::hub", "crate::reactor", "crate::server", "crate::admin"],
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
