@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
+use crate::client;
 use crate::config::{Flags, KEYS, Key, Shape};
 
 /// Exit status for a command line or a configuration that cannot be used.
@@ -19,6 +20,10 @@ pub const EXIT_USAGE: u8 = 2;
 pub enum Command {
     /// `throng serve`: run a node.
     Serve(Box<ServeArgs>),
+    /// `throng client`: connect to a server and stay connected.
+    Client(Box<ArgMatches>),
+    /// `throng health`: ask a server whether it is well.
+    Health(Box<ArgMatches>),
 }
 
 /// The arguments of `throng serve`.
@@ -62,16 +67,21 @@ impl Stop {
 /// Help was asked for, or the arguments are wrong.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let subcommand = args.get(1).and_then(|arg| arg.to_str()).filter(|arg| *arg == SERVE);
+    let subcommand =
+        args.get(1).and_then(|arg| arg.to_str()).filter(|arg| [SERVE, CLIENT, HEALTH].contains(arg));
     let matches = command().try_get_matches_from(&args).map_err(|error| stop(&error, subcommand))?;
     match matches.subcommand() {
         Some((SERVE, matches)) => Ok(Command::Serve(Box::new(serve_args(matches)))),
+        Some((CLIENT, matches)) => Ok(Command::Client(Box::new(matches.clone()))),
+        Some((HEALTH, matches)) => Ok(Command::Health(Box::new(matches.clone()))),
         // clap demands a known subcommand, so there is no other.
         _ => Err(Stop::Usage("a command is needed; see throng --help".to_owned())),
     }
 }
 
 const SERVE: &str = "serve";
+const CLIENT: &str = "client";
+const HEALTH: &str = "health";
 const CONFIG: &str = "config";
 const PRINT_CONFIG: &str = "print-config";
 
@@ -117,6 +127,8 @@ fn command() -> clap::Command {
         .subcommand_required(true)
         .disable_help_subcommand(true)
         .subcommand(serve)
+        .subcommand(client::args::command())
+        .subcommand(client::health::command())
 }
 
 /// The flag of a key. Any text is taken: `config` knows what is a value.
@@ -185,7 +197,7 @@ mod tests {
     }
 
     fn serve(line: &str) -> ServeArgs {
-        let Command::Serve(args) = run(line).expect(line);
+        let Ok(Command::Serve(args)) = run(line) else { panic!("{line}") };
         *args
     }
 
@@ -259,7 +271,7 @@ mod tests {
         );
         check(
             "throng",
-            "'throng' requires a subcommand but one was not provided [subcommands: serve]; see throng --help",
+            "'throng' requires a subcommand but one was not provided [subcommands: serve, client, health]; see throng --help",
         );
     }
 

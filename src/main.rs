@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use throng::cli::{self, Command, EXIT_USAGE, ServeArgs};
 use throng::config::{self, Loader};
-use throng::{logging, service};
+use throng::{client, logging, service};
 
 /// How long the end of the process waits for the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
@@ -15,6 +15,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     match cli::parse(env::args_os()) {
         Ok(Command::Serve(args)) => serve(*args),
+        Ok(Command::Client(matches)) => client::args::run(&matches),
+        Ok(Command::Health(matches)) => client::health::run(&matches),
         Err(stop) => stop.report(),
     }
 }
