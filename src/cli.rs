@@ -14,7 +14,10 @@ use std::process::ExitCode;
 
 pub use configured::Configured;
 
+use clap::ArgMatches;
+
 use crate::balancer::config::BalanceConfig;
+use crate::client;
 use crate::config::{Config, Settings};
 
 /// Exit status for a command line or a configuration that cannot be used.
@@ -27,6 +30,10 @@ pub enum Command {
     Serve(Box<Configured<Config>>),
     /// `throng balance`: run a load balancer.
     Balance(Box<Configured<BalanceConfig>>),
+    /// `throng client`: connect to a server and stay connected.
+    Client(Box<ArgMatches>),
+    /// `throng health`: ask a server whether it is well.
+    Health(Box<ArgMatches>),
 }
 
 /// Why there is no command to run.
@@ -65,6 +72,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
     match matches.subcommand() {
         Some((Config::COMMAND, matches)) => Ok(Command::Serve(Box::new(configured::args(matches)))),
         Some((BalanceConfig::COMMAND, matches)) => Ok(Command::Balance(Box::new(configured::args(matches)))),
+        Some(("client", matches)) => Ok(Command::Client(Box::new(matches.clone()))),
+        Some(("health", matches)) => Ok(Command::Health(Box::new(matches.clone()))),
         // clap demands a known subcommand, so there is no other.
         _ => Err(Stop::Usage("a command is needed; see throng --help".to_owned())),
     }
@@ -80,6 +89,8 @@ fn command() -> clap::Command {
         .disable_help_subcommand(true)
         .subcommand(serve::command())
         .subcommand(balance::command())
+        .subcommand(client::args::command())
+        .subcommand(client::health::command())
 }
 
 /// The subcommand that was named, if it is one.

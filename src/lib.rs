@@ -74,6 +74,7 @@
 pub mod admin;
 pub mod balancer;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod config;

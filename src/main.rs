@@ -9,7 +9,7 @@ use throng::cli::{self, Command, Configured, EXIT_USAGE};
 use throng::config::{self, Loader, Settings};
 use throng::server::StartError;
 use throng::service::{self, Service};
-use throng::{Server, balancer, logging};
+use throng::{Server, balancer, client, logging};
 
 /// How long the end of the process waits for the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
     match cli::parse(env::args_os()) {
         Ok(Command::Serve(args)) => run(*args, Server::start),
         Ok(Command::Balance(args)) => run(*args, balancer::start),
+        Ok(Command::Client(matches)) => client::args::run(&matches),
+        Ok(Command::Health(matches)) => client::health::run(&matches),
         Err(stop) => stop.report(),
     }
 }

@@ -103,7 +103,7 @@ fn a_usage_error_is_one_line() {
     );
     check(
         "throng",
-        "'throng' requires a subcommand but one was not provided [subcommands: serve, balance]; see throng --help",
+        "'throng' requires a subcommand but one was not provided [subcommands: serve, balance, client, health]; see throng --help",
     );
 }
 

@@ -1,0 +1,333 @@
+//! The command line of `throng client`.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+
+use super::backoff::Policy;
+use super::business::Plan;
+use super::options::{CONNECTIONS_MAX, Options};
+use super::program::{self, Settings, Source};
+use super::summary::Summary;
+use super::target::Target;
+
+/// Exit status when something announced or sent is missing, or a connection was never open.
+const EXIT_LOST: u8 = 1;
+
+/// Exit status for a command line that cannot be used.
+const EXIT_USAGE: u8 = 2;
+
+/// Exit status when a server refused a connection for good.
+const EXIT_REFUSED: u8 = 3;
+
+const URL_VARIABLE: &str = "SERVER_URL";
+const URL_DEFAULT: &str = "ws://localhost:8080/ws";
+
+const EXAMPLES: &str = "\
+Examples:
+  throng client --user-id alice
+      type JSON or text and see what comes back; Ctrl-D ends
+  echo '{\"type\":\"ping\"}' | throng client --quiet
+      send lines, print the answers, end when all are answered
+  throng client --name worker --simulate
+      random messages both ways, until Ctrl-C; shows every notice and reconnect
+  throng client --url wss://gateway.example/ws --connections 1000 --interval 5s --duration 1m --json
+      a thousand connections for a minute, events and the summary as JSON lines
+  SERVER_URL=ws://gateway:8080/ws throng client --simulate --messages 100
+      each message until the server confirmed it, then the end; nothing may be missing
+
+Reconnecting: the first wait is anything up to --backoff-first, doubled by each failure up to
+--backoff-max. A server that leaves says when to come back (reconnect_after_ms of its notice), and
+one that is full does (Retry-After); both are obeyed. 4xx answers other than 408, 425 and 429, an
+answer that is not WebSocket, a TLS error and the close codes 4001 to 4003 are a refusal for good.
+
+Business messages (--interval, --simulate) are numbered, and confirmed by the server's echo; what is
+not confirmed when a connection is lost is sent again on the next one. Numbered messages of the
+server (throng serve --simulate) are checked for gaps, duplicates, and for those its notice announced.
+
+While lines come from a pipe, answers go to stdout and all else to stderr. One Ctrl-C (or SIGTERM)
+closes with a handshake and prints the summary, a second one ends at once.
+
+Exit status: 0 all is well, 1 something that was announced or sent is missing or a connection was
+never open, 2 the command line cannot be used, 3 refused for good, 130 ended by a second Ctrl-C.";
+
+/// The command as it is known to the command line.
+pub fn command() -> clap::Command {
+    clap::Command::new("client")
+        .about("Connect to a server and stay connected, whatever happens to it")
+        .after_help(EXAMPLES)
+        .args(connection_args())
+        .args(business_args())
+        .args(waiting_args())
+        .args(output_args())
+}
+
+fn connection_args() -> [Arg; 5] {
+    [
+        text("url", "URL", "ws:// or wss:// [env: SERVER_URL] [default: ws://localhost:8080/ws]"),
+        text(
+            "name",
+            "NAME",
+            "Name of the client, sent as name in the query; with several connections \
+             numbered at its end or where {n} stands [default: client- and a random number]",
+        ),
+        text(
+            "user-id",
+            "ID",
+            "User of the connections, sent as user_id in the query; {n} stands for a connection's number",
+        ),
+        flag_with("connections", "N", "How many connections to keep")
+            .value_parser(value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))
+            .default_value("1"),
+        flag_with("ca-file", "FILE", "Certificates to trust for wss://, PEM [default: those of the machine]")
+            .value_parser(value_parser!(PathBuf)),
+    ]
+}
+
+fn business_args() -> [Arg; 4] {
+    [
+        duration(
+            "interval",
+            "Send a business message each interval; with --simulate the mean [default with --simulate or --messages: 1s]",
+        ),
+        switch("simulate", "Send random strings and JSON objects at random intervals"),
+        flag_with(
+            "messages",
+            "N",
+            "End when each connection has sent this many business messages and all are confirmed",
+        )
+        .value_parser(value_parser!(u64).range(1..)),
+        duration("duration", "End after this"),
+    ]
+}
+
+fn waiting_args() -> [Arg; 7] {
+    [
+        duration("backoff-first", "Longest wait after the first failure").default_value("1s"),
+        duration("backoff-max", "Longest wait after any failure").default_value("30s"),
+        switch("keep-trying", "Go on trying after a refusal for good"),
+        duration("connect-timeout", "For a connection, and for the handshake on it").default_value("10s"),
+        duration(
+            "heartbeat",
+            "Ask a silent server for a sign of life after this, give it up after as long again",
+        )
+        .default_value("20s"),
+        duration("close-timeout", "At the end, for what is not confirmed and for the closing handshake")
+            .default_value("3s"),
+        duration("linger", "After the last line of a pipe was taken in, wait so long for answers")
+            .default_value("200ms"),
+    ]
+}
+
+fn output_args() -> [Arg; 4] {
+    [
+        switch("json", "Print events, messages and the summary as JSON lines"),
+        switch("quiet", "Print messages and the summary only"),
+        switch(
+            "interactive",
+            "Send what is typed or piped in, whatever the other flags; on every connection",
+        ),
+        switch(
+            "print-messages",
+            "Print received messages although business is made up or there are many connections",
+        ),
+    ]
+}
+
+fn flag_with(name: &'static str, form: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(form).help(help)
+}
+
+fn text(name: &'static str, form: &'static str, help: &'static str) -> Arg {
+    flag_with(name, form, help)
+}
+
+fn duration(name: &'static str, help: &'static str) -> Arg {
+    flag_with(name, "DURATION", help).value_parser(parse_duration)
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+/// A duration of at least a millisecond and at most a year.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| format!("{error}; such as 500ms or 2m"))?;
+    let allowed = Duration::from_millis(1)..=Duration::from_secs(366 * 24 * 3600);
+    if allowed.contains(&span) { Ok(span) } else { Err("expected 1ms to 1year".to_owned()) }
+}
+
+/// Runs the client to its end; the exit status.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    match settings(matches, std::env::var(URL_VARIABLE).ok()) {
+        Ok(settings) => program::run(settings),
+        Err(error) => usage(&error),
+    }
+}
+
+/// Says what is wrong with the command line.
+pub(super) fn usage(error: &str) -> ExitCode {
+    // Whoever closed the stream does not want to know.
+    let _ = writeln!(io::stderr(), "throng: {error}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// What the end of a client says to scripts.
+pub(super) fn exit_status(sums: &Summary) -> ExitCode {
+    if sums.refused > 0 {
+        return ExitCode::from(EXIT_REFUSED);
+    }
+    if sums.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_LOST) }
+}
+
+fn settings(matches: &ArgMatches, variable: Option<String>) -> Result<Settings, String> {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let span = |name: &str| matches.get_one::<Duration>(name).copied();
+    let target = match (text("url"), variable.filter(|url| !url.is_empty())) {
+        (Some(url), _) => url.parse::<Target>().map_err(|error| format!("--url: {error}"))?,
+        (None, Some(url)) => url.parse().map_err(|error| format!("{URL_VARIABLE}: {error}"))?,
+        (None, None) => URL_DEFAULT.parse().map_err(|error| format!("{URL_DEFAULT}: {error}"))?,
+    };
+    let usual = Options::new(target);
+    let first = span("backoff-first").unwrap_or(usual.backoff.first);
+    let max = span("backoff-max").unwrap_or(usual.backoff.max);
+    if first > max {
+        return Err("--backoff-first is longer than --backoff-max".to_owned());
+    }
+    let business = business(matches);
+    let connections = matches.get_one::<u32>("connections").copied().unwrap_or(1);
+    let source = source(matches, connections, business.is_some());
+    let show_messages = matches.get_flag("print-messages")
+        || source != Source::Nothing
+        || (business.is_none() && connections == 1);
+    let options = Options {
+        connections,
+        name: text("name").or_else(|| Some(format!("client-{:06x}", fastrand::u32(..1 << 24)))),
+        user_id: text("user-id"),
+        ca_file: matches.get_one::<PathBuf>("ca-file").cloned(),
+        business,
+        backoff: Policy { first, max, ..usual.backoff },
+        keep_trying: matches.get_flag("keep-trying"),
+        connect_timeout: span("connect-timeout").unwrap_or(usual.connect_timeout),
+        heartbeat: span("heartbeat").unwrap_or(usual.heartbeat),
+        close_timeout: span("close-timeout").unwrap_or(usual.close_timeout),
+        message_events: show_messages,
+        ..usual
+    };
+    Ok(Settings {
+        options,
+        source,
+        json: matches.get_flag("json"),
+        quiet: matches.get_flag("quiet"),
+        duration: span("duration"),
+        linger: span("linger").unwrap_or_default(),
+    })
+}
+
+fn business(matches: &ArgMatches) -> Option<Plan> {
+    let interval = matches.get_one::<Duration>("interval").copied();
+    let messages = matches.get_one::<u64>("messages").copied();
+    let random = matches.get_flag("simulate");
+    let wanted = interval.is_some() || messages.is_some() || random;
+    wanted.then(|| Plan { interval: interval.unwrap_or(Duration::from_secs(1)), random, messages })
+}
+
+/// Who is in front of stdin, if it is to be read: one connection without
+/// business of its own is there to be talked to.
+fn source(matches: &ArgMatches, connections: u32, has_business: bool) -> Source {
+    let asked = matches.get_flag("interactive");
+    if !asked && (connections > 1 || has_business) {
+        return Source::Nothing;
+    }
+    if program::terminal_is_there() && !matches.get_flag("json") {
+        return Source::Terminal;
+    }
+    // A service has /dev/null there, whose end means nothing.
+    if asked || stdin_has_lines() || io::stdin().is_terminal() { Source::Pipe } else { Source::Nothing }
+}
+
+/// Whether stdin is a pipe, a socket or a file.
+fn stdin_has_lines() -> bool {
+    let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned() else { return false };
+    let Ok(about) = File::from(stdin).metadata() else { return false };
+    let kind = about.file_type();
+    kind.is_fifo() || kind.is_socket() || kind.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str, variable: Option<&str>) -> Result<Settings, String> {
+        let words = std::iter::once("client").chain(line.split_whitespace());
+        let matches = command().try_get_matches_from(words).map_err(|error| error.to_string())?;
+        settings(&matches, variable.map(str::to_owned))
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        command().debug_assert();
+        super::super::health::command().debug_assert();
+    }
+
+    #[test]
+    fn the_url_is_of_the_flag_the_variable_or_the_default() {
+        let check = |line: &str, variable, expected: &str| {
+            let url = parsed(line, variable).map(|settings| settings.options.target.to_string());
+            assert_eq!(url.as_deref(), Ok(expected), "{line} {variable:?}");
+        };
+        check("", None, "ws://localhost:8080/ws");
+        check("", Some(""), "ws://localhost:8080/ws");
+        check("", Some("ws://other/ws"), "ws://other/ws");
+        check("--url wss://flag/x", Some("ws://other/ws"), "wss://flag/x");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let check = |line: &str, variable, mentions: &str| {
+            let error = parsed(line, variable).err().expect(line);
+            assert!(error.contains(mentions), "{line}: {error}");
+        };
+        check("--url http://x", None, "--url: http://");
+        check("", Some("nonsense"), "SERVER_URL:");
+        check("--connections 0", None, "--connections");
+        check("--interval 0s", None, "1ms to 1year");
+        check("--interval soon", None, "500ms");
+        check("--messages 0", None, "--messages");
+        check("--backoff-first 40s", None, "--backoff-max");
+    }
+
+    #[test]
+    fn business_is_made_when_asked_for() {
+        let check = |line: &str, expected: Option<(u64, bool, Option<u64>)>| {
+            let Ok(Settings { options: Options { business: plan, .. }, .. }) = parsed(line, None) else {
+                panic!("{line}")
+            };
+            let plan = plan.map(|plan| (plan.interval.as_millis() as u64, plan.random, plan.messages));
+            assert_eq!(plan, expected, "{line}");
+        };
+        check("", None);
+        check("--interval 20ms", Some((20, false, None)));
+        check("--simulate", Some((1000, true, None)));
+        check("--messages 7", Some((1000, false, Some(7))));
+        check("--simulate --interval 5ms --messages 7", Some((5, true, Some(7))));
+    }
+
+    #[test]
+    fn the_exit_status_says_how_it_went() {
+        let fine = Summary { connections: 1, ever_open: 1, ..Summary::default() };
+        let check = |sums: Summary, expected: u8| {
+            assert_eq!(exit_status(&sums), ExitCode::from(expected), "{sums:?}");
+        };
+        check(fine.clone(), 0);
+        check(Summary { lost: 1, ..fine.clone() }, EXIT_LOST);
+        check(Summary { ever_open: 0, ..fine.clone() }, EXIT_LOST);
+        check(Summary { refused: 1, lost: 1, ..fine }, EXIT_REFUSED);
+    }
+}
