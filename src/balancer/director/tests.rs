@@ -113,7 +113,7 @@ struct World {
     down: Vec<BackendId>,
 }
 
-fn plan(backends: Vec<Spec>) -> Plan {
+pub(super) fn plan(backends: Vec<Spec>) -> Plan {
     Plan {
         backends,
         backends_file: None,
