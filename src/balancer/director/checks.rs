@@ -261,4 +261,30 @@ mod tests {
         let found = read_answer(endless.as_bytes(), false);
         assert_eq!(found, Some(Checked::Failed("the answer's head is too large".to_owned())));
     }
+
+    #[test]
+    fn so_many_are_under_way_at_once_and_all_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let mut checks = Checks::new(poll.registry().try_clone().unwrap(), 0);
+        let plan = crate::balancer::director::tests::plan(Vec::new());
+        let (name, address) = ("silent".to_owned(), listener.local_addr().unwrap());
+        let order = CheckOrder { id: BackendId(1), name, address };
+        let now = Instant::now();
+        for _ in 0..CHECKS_MAX {
+            assert!(checks.has_room());
+            checks.start(&order, &plan, now);
+        }
+        assert!(!checks.has_room());
+        checks.handle_timeout(now);
+        assert!(checks.take_found().is_empty() && checks.poll_timeout() == Some(now + plan.connect_timeout));
+        checks.handle_timeout(now + plan.health_timeout);
+        let found = checks.take_found();
+        let late = Checked::Failed("no connection within 500ms".to_owned());
+        assert!(
+            found.len() == CHECKS_MAX && found.iter().all(|(_, checked, _)| *checked == late),
+            "{found:?}"
+        );
+        assert!(checks.has_room() && checks.poll_timeout().is_none());
+    }
 }

@@ -16,7 +16,7 @@ pub struct Plan {
     pub backends_file: Option<PathBuf>,
     /// A name all of whose addresses are backends on this port.
     pub backends_dns: Option<(String, u16)>,
-    /// From one resolution of a name to the next.
+    /// From one resolution of a name to the next; not more often than twice a second.
     pub dns_interval: Duration,
     /// From the beginning of one check of a backend to the next.
     pub health_interval: Duration,
