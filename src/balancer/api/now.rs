@@ -12,8 +12,7 @@ use serde::Serialize;
 pub(super) fn wants_html(head: &Head<'_>) -> bool {
     let is_html = |range: &str| {
         let mut parts = range.split(';').map(str::trim_ascii);
-        parts.next().is_some_and(|media| media.eq_ignore_ascii_case("text/html"))
-            && !parts.any(|parameter| is_zero(parameter))
+        parts.next().is_some_and(|media| media.eq_ignore_ascii_case("text/html")) && !parts.any(is_zero)
     };
     head.headers("accept").flat_map(|value| value.split(',')).any(is_html)
 }
