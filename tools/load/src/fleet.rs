@@ -39,6 +39,18 @@ pub(crate) trait Load {
     }
     /// That time has come: what is put in the outbox is sent.
     fn send_due(&mut self, _now: u64, _outbox: &mut Outbox) {}
+    /// Connection `index` is open; `welcome` is the first message if one is awaited. What is put in the outbox is sent.
+    fn opened(&mut self, _index: usize, _welcome: &[u8], _now: u64, _outbox: &mut Outbox) {}
+    /// Connection `index` has ended, or could not be opened. Told by a fleet that reopens; in it, silence is no fault.
+    fn ended(&mut self, _index: usize, _reason: &str, _now: u64) {}
+    /// A connection to open, by its number, and its path. Asked of a fleet that reopens, until there is none.
+    fn next_open(&mut self, _now: u64) -> Option<(usize, String)> {
+        None
+    }
+    /// When there will be one although nothing happened; `None` for never.
+    fn next_open_at(&self) -> Option<u64> {
+        None
+    }
     /// Nothing more is expected.
     fn is_done(&self) -> bool {
         false
@@ -97,7 +109,8 @@ pub(crate) struct Fleet {
     events: Events,
     members: Vec<Member>,
     requests: Vec<Vec<u8>>,
-    target: Target,
+    /// Servers; connections go to each in turn.
+    targets: Vec<Target>,
     /// A second server, and which connections go there.
     peer: Option<(Target, Vec<bool>)>,
     buffer: Vec<u8>,
@@ -107,6 +120,12 @@ pub(crate) struct Fleet {
     stall_timeout: Duration,
     opening: usize,
     welcome: bool,
+    /// Connections made so far; each has a source of its own.
+    made: usize,
+    /// Connections that end are told to the load, which may have them opened again, and are not counted as lost.
+    reopens: bool,
+    /// Those it has not been told of yet, and why they ended.
+    ended: Vec<(usize, String)>,
     /// Connections that are open and have had their welcome.
     pub(crate) ready: usize,
     /// Connections that never got that far.
@@ -129,7 +148,7 @@ impl Fleet {
             events: Events::with_capacity(1024),
             members: Vec::with_capacity(connections),
             requests: Vec::new(),
-            target: Target::parse(&common.url)?,
+            targets: common.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, String>>()?,
             peer: None,
             buffer: vec![0; READ_BYTES],
             outbox: Outbox::default(),
@@ -138,6 +157,9 @@ impl Fleet {
             stall_timeout: Duration::from_secs(common.stall_timeout),
             opening: 0,
             welcome: false,
+            made: 0,
+            reopens: false,
+            ended: Vec::new(),
             ready: 0,
             refused: 0,
             lost: 0,
@@ -152,11 +174,17 @@ impl Fleet {
         Ok(())
     }
 
+    /// From now on the load is told of ends and says what is opened again.
+    pub(crate) fn reopen(&mut self, common: &Common, path: &str) {
+        self.reopens = true;
+        self.welcome = awaits_welcome(common, path);
+    }
+
     /// Where the `index`-th connection goes.
     fn target_of(&self, index: usize) -> &Target {
         match &self.peer {
             Some((peer, is_there)) if is_there.get(index) == Some(&true) => peer,
-            _ => &self.target,
+            _ => &self.targets[index % self.targets.len()],
         }
     }
 
@@ -167,8 +195,18 @@ impl Fleet {
         common: &Common,
         paths: impl Iterator<Item = String>,
     ) -> Result<(), String> {
+        self.open_for(common, paths, &mut Ignore)
+    }
+
+    /// As `open`, with a load that sees the welcomes.
+    fn open_for(
+        &mut self,
+        common: &Common,
+        paths: impl Iterator<Item = String>,
+        load: &mut impl Load,
+    ) -> Result<(), String> {
         for path in paths {
-            self.welcome |= path.starts_with("/ws") && !common.no_welcome;
+            self.welcome |= awaits_welcome(common, &path);
             self.requests.push(request(self.target_of(self.requests.len()), &path)?);
         }
         let started = Instant::now();
@@ -176,9 +214,9 @@ impl Fleet {
         let mut said_at = started;
         while self.ready + (self.refused + self.lost) as usize != self.requests.len() {
             while self.opening < common.open_window as usize && self.members.len() < self.requests.len() {
-                self.connect();
+                self.connect(self.members.len());
             }
-            self.turn(&mut Ignore, Duration::from_millis(100))?;
+            self.turn(load, Duration::from_millis(100))?;
             if said_at.elapsed() >= Duration::from_secs(1) {
                 said_at = Instant::now();
                 eprintln!("opened {} of {}", self.ready, self.requests.len());
@@ -194,7 +232,9 @@ impl Fleet {
         self.open_seconds = started.elapsed().as_secs_f64();
         self.requests = Vec::new();
         match self.ready {
-            0 => Err(format!("no connection could be opened to {}{}", self.target.address, self.explain())),
+            0 => {
+                Err(format!("no connection could be opened to {}{}", self.targets[0].address, self.explain()))
+            }
             _ => Ok(()),
         }
     }
@@ -205,7 +245,17 @@ impl Fleet {
         common: &Common,
         paths: impl Iterator<Item = String>,
     ) -> Result<(), String> {
-        self.open(common, paths)?;
+        self.open_all_for(common, paths, &mut Ignore)
+    }
+
+    /// As `open_all`, with a load that sees the welcomes.
+    pub(crate) fn open_all_for(
+        &mut self,
+        common: &Common,
+        paths: impl Iterator<Item = String>,
+        load: &mut impl Load,
+    ) -> Result<(), String> {
+        self.open_for(common, paths, load)?;
         if self.refused + self.lost > 0 {
             return Err(format!("{} connections were refused{}", self.refused + self.lost, self.explain()));
         }
@@ -221,12 +271,43 @@ impl Fleet {
                 return Ok(Outcome::Done);
             } else if left.is_zero() {
                 return Ok(Outcome::Deadline);
-            } else if self.now() - self.last_message_at > self.stall_timeout.as_nanos() as u64 {
+            } else if !self.reopens
+                && self.now() - self.last_message_at > self.stall_timeout.as_nanos() as u64
+            {
                 return Ok(Outcome::Stalled);
             }
             let due = self.send_due(load).map_or(left, |due| due.min(left));
-            self.turn(load, due.min(Duration::from_millis(100)))?;
+            self.open_again(load)?;
+            let open_at = load.next_open_at().map(|at| Duration::from_nanos(at.saturating_sub(self.now())));
+            let timeout = open_at.map_or(due, |open| open.min(due));
+            self.turn(load, timeout.min(Duration::from_millis(100)))?;
         }
+    }
+
+    /// Tells the load of connections that have ended and opens those it asks for. Between turns: no event of this one
+    /// can be for a connection that took the place of another.
+    fn open_again(&mut self, load: &mut impl Load) -> Result<(), String> {
+        if !self.reopens {
+            return Ok(());
+        }
+        for round in 0.. {
+            let now = self.now();
+            for (index, reason) in std::mem::take(&mut self.ended) {
+                load.ended(index, &reason, now);
+            }
+            while let Some((index, path)) = load.next_open(now) {
+                if self.requests.len() <= index {
+                    self.requests.resize_with(index + 1, Vec::new);
+                }
+                self.requests[index] = request(self.target_of(index), &path)?;
+                self.connect(index);
+            }
+            // A connect that failed at once is told at once, but what fails every time must not keep us here.
+            if self.ended.is_empty() || round > 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Sends all that is due; how long until there is more.
@@ -313,25 +394,31 @@ impl Fleet {
         Ok(())
     }
 
-    fn connect(&mut self) {
-        let index = self.members.len();
+    /// Begins to open connection `index`: a new one, or one that has ended.
+    fn connect(&mut self, index: usize) {
         self.opening += 1;
         let mut member =
             Member { stream: None, phase: Phase::Connecting, partial: Vec::new(), unsent: Vec::new() };
-        let connected = connecting(self.target_of(index), index).and_then(|mut stream| {
+        let made = self.made;
+        self.made += 1;
+        let connected = connecting(self.target_of(index), made).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(index), interest)?;
             Ok(stream)
         });
-        match connected {
+        let failed = match connected {
             Ok(stream) => {
                 member.stream = Some(stream);
-                self.members.push(member);
+                None
             }
-            Err(error) => {
-                self.members.push(member);
-                self.refuse(format!("connect: {error}"));
-            }
+            Err(error) => Some(format!("connect: {error}")),
+        };
+        match self.members.get_mut(index) {
+            Some(place) => *place = member,
+            None => self.members.push(member),
+        }
+        if let Some(reason) = failed {
+            self.end(index, reason);
         }
     }
 
@@ -420,6 +507,7 @@ impl Fleet {
             self.members[index].phase = Phase::AwaitingWelcome;
             if !self.welcome {
                 self.now_ready(index);
+                load.opened(index, &[], now, outbox);
             }
         }
         let mut messages = 0u32;
@@ -436,6 +524,7 @@ impl Fleet {
                 frame::TEXT | frame::BINARY if fin => {
                     if self.members[index].phase == Phase::AwaitingWelcome {
                         self.now_ready(index);
+                        load.opened(index, payload, now, outbox);
                     } else {
                         messages += 1;
                         load.message(index, opcode, payload, now);
@@ -463,25 +552,25 @@ impl Fleet {
     fn end(&mut self, index: usize, reason: String) {
         let member = &mut self.members[index];
         member.stream = None;
-        if member.phase == Phase::Ready {
+        let was_ready = member.phase == Phase::Ready;
+        if was_ready {
             self.ready -= 1;
-            self.lost += 1;
-            self.note(reason);
         } else {
-            self.refuse(reason);
+            self.opening -= 1;
         }
+        match (self.reopens, was_ready) {
+            (true, _) => return self.ended.push((index, reason)),
+            (false, true) => self.lost += 1,
+            (false, false) => self.refused += 1,
+        }
+        note(&mut self.reasons, reason);
     }
+}
 
-    fn refuse(&mut self, reason: String) {
-        self.opening -= 1;
-        self.refused += 1;
-        self.note(reason);
-    }
-
-    fn note(&mut self, reason: String) {
-        let known = self.reasons.len() < REASONS_MAX || self.reasons.contains_key(&reason);
-        *self.reasons.entry(if known { reason } else { "other reasons".into() }).or_insert(0) += 1;
-    }
+/// Counts a reason; when there are many, new ones are put together.
+pub(crate) fn note(reasons: &mut BTreeMap<String, u64>, reason: String) {
+    let known = reasons.len() < REASONS_MAX || reasons.contains_key(&reason);
+    *reasons.entry(if known { reason } else { "other reasons".into() }).or_insert(0) += 1;
 }
 
 /// Raises the soft limit of descriptors to the hard one and checks that it is enough.
@@ -499,6 +588,11 @@ fn raise_descriptor_limit(connections: usize) -> Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether a server sends a message before any of ours on this path.
+fn awaits_welcome(common: &Common, path: &str) -> bool {
+    path.starts_with("/ws") && !common.no_welcome
 }
 
 fn request(target: &Target, path: &str) -> Result<Vec<u8>, String> {
@@ -539,13 +633,14 @@ fn close_reason(payload: &[u8]) -> String {
     }
 }
 
-fn connecting(target: &Target, index: usize) -> io::Result<TcpStream> {
+/// Begins the `made`-th connect of this process.
+fn connecting(target: &Target, made: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(source) = target.source(std::process::id(), index) {
+    if let Some(source) = target.source(std::process::id(), made) {
         // A port of our own choice: to look for a free one takes the kernel long when thousands are in use.
-        let port = target::port(index);
+        let port = target::port(made);
         let bound = socket.bind(&SocketAddr::new(source, port).into());
         bound.or_else(|_| socket.bind(&SocketAddr::new(source, 0).into()))?;
     }

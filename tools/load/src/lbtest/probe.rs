@@ -99,9 +99,13 @@ pub(crate) fn open(cli: &Cli, port: u16, path: &str, mut tell: impl FnMut(usize,
             }
         }
         drop(sender);
+        let mut told = 0;
         for (index, answer) in receiver {
-            tell(index, &answer);
             answers[index] = Some(answer);
+            while let Some(Some(answer)) = answers.get(told) {
+                tell(told, answer);
+                told += 1;
+            }
         }
         let held: Vec<Stream> =
             workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect();
