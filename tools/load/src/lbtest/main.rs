@@ -69,6 +69,9 @@ pub(crate) struct Cli {
     /// Part of its fair share that every instance must have, 0 to 1
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub(crate) min_share: f64,
+    /// Source addresses in 127.0.0.0/8 to connect from in turn, as if so many clients were there; for hosts on loopback
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) sources: Option<u32>,
     /// Print no line per connection
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -139,7 +142,7 @@ fn second_port(cli: &Cli, timeout: Duration) -> Option<u16> {
         Some(WsPort::Off) => None,
         Some(WsPort::Port(port)) => Some(port),
         None if cli.http_port == WS_PORT_USUAL => None,
-        None => match probe::connect(&cli.host, WS_PORT_USUAL, timeout) {
+        None => match probe::connect(&cli.host, WS_PORT_USUAL, None, timeout) {
             Ok(_) => Some(WS_PORT_USUAL),
             Err(_) => {
                 if !cli.json {

@@ -3,8 +3,9 @@
 use crate::Cli;
 use crate::frame::{self, Parsed};
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -37,12 +38,17 @@ pub(crate) struct Health {
     pub(crate) body: Value,
 }
 
-/// Connects within `timeout`, to whichever address of the host answers.
-pub(crate) fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, String> {
+/// Connects within `timeout`, to whichever address of the host answers, from an address if one is given.
+pub(crate) fn connect(
+    host: &str,
+    port: u16,
+    source: Option<Ipv4Addr>,
+    timeout: Duration,
+) -> Result<TcpStream, String> {
     let addresses = (host, port).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
     let mut why = format!("{host} has no address");
     for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
+        match connect_from(source, address, timeout) {
             Ok(stream) => {
                 let settings = [stream.set_nodelay(true), stream.set_write_timeout(Some(timeout))];
                 let settled: io::Result<()> = settings.into_iter().collect();
@@ -54,9 +60,24 @@ pub(crate) fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStr
     Err(why)
 }
 
+fn connect_from(source: Option<Ipv4Addr>, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect_timeout(&address, timeout) };
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect_timeout(&address.into(), timeout)?;
+    Ok(socket.into())
+}
+
+/// The address that connection `index` comes from when there are `sources` of them: 127.1.0.1 and on.
+fn source(sources: u32, index: u32) -> Ipv4Addr {
+    let number = index % sources;
+    Ipv4Addr::new(127, 1 + (number / 62_500) as u8, (number / 250 % 250) as u8, 1 + (number % 250) as u8)
+}
+
 /// Asks `/health`. An answer other than 200 is an error: whoever cannot serve need not be tried.
 pub(crate) fn health(host: &str, port: u16, timeout: Duration) -> Result<Health, String> {
-    let mut stream = Stream { socket: connect(host, port, timeout)?, deadline: Instant::now() + timeout };
+    let mut stream =
+        Stream { socket: connect(host, port, None, timeout)?, deadline: Instant::now() + timeout };
     let request = format!("GET /health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
     let failed = |why: String| format!("GET http://{host}:{port}/health: {why}");
     stream.write(request.as_bytes()).map_err(failed)?;
@@ -119,7 +140,8 @@ pub(crate) fn open(cli: &Cli, port: u16, path: &str, mut tell: impl FnMut(usize,
 fn welcome(cli: &Cli, port: u16, path: &str, index: u32) -> Result<(Stream, Instance, f64), String> {
     let started = Instant::now();
     let timeout = Duration::from_secs(cli.timeout);
-    let socket = connect(&cli.host, port, timeout)?;
+    let from = cli.sources.map(|sources| source(sources, index));
+    let socket = connect(&cli.host, port, from, timeout)?;
     let mut stream = Stream { socket, deadline: started + timeout };
     let path = path.replace("{n}", &index.to_string());
     stream.write(
@@ -276,6 +298,17 @@ mod tests {
 
     fn served(opcode: u8, payload: &[u8]) -> Vec<u8> {
         [&[0x80 | opcode, payload.len() as u8], payload].concat()
+    }
+
+    #[test]
+    fn sources_are_different_addresses() {
+        let all: std::collections::BTreeSet<Ipv4Addr> =
+            (0..60_000).map(|index| source(60_000, index)).collect();
+        assert_eq!(all.len(), 60_000);
+        assert_eq!(
+            (source(2, 0), source(2, 1), source(2, 2)),
+            ([127, 1, 0, 1].into(), [127, 1, 0, 2].into(), [127, 1, 0, 1].into())
+        );
     }
 
     #[test]
