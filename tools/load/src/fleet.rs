@@ -3,6 +3,7 @@
 
 use crate::cli::Common;
 use crate::frame::{self, Parsed};
+use crate::handshake::{close_reason, handshake_end, request};
 use crate::target::{self, Target};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -19,13 +20,8 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 const READ_BYTES: usize = 256 * 1024;
 /// The largest message of a server that is taken in.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The largest answer to a handshake that is taken in.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Different reasons for failures that are kept apart.
 const REASONS_MAX: usize = 16;
-/// A key and the answer it must get (RFC 6455, section 1.3).
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// What is done with messages.
 pub(crate) trait Load {
@@ -207,7 +203,7 @@ impl Fleet {
     ) -> Result<(), String> {
         for path in paths {
             self.welcome |= awaits_welcome(common, &path);
-            self.requests.push(request(self.target_of(self.requests.len()), &path)?);
+            self.requests.push(request(&self.target_of(self.requests.len()).host, &path)?);
         }
         let started = Instant::now();
         let deadline = started + Duration::from_secs(common.open_timeout);
@@ -299,7 +295,7 @@ impl Fleet {
                 if self.requests.len() <= index {
                     self.requests.resize_with(index + 1, Vec::new);
                 }
-                self.requests[index] = request(self.target_of(index), &path)?;
+                self.requests[index] = request(&self.target_of(index).host, &path)?;
                 self.connect(index);
             }
             // A connect that failed at once is told at once, but what fails every time must not keep us here.
@@ -595,44 +591,6 @@ fn awaits_welcome(common: &Common, path: &str) -> bool {
     path.starts_with("/ws") && !common.no_welcome
 }
 
-fn request(target: &Target, path: &str) -> Result<Vec<u8>, String> {
-    if !path.starts_with('/') || path.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
-        return Err(format!("{path:?} is not a path: it starts with / and has no spaces"));
-    }
-    let host = &target.host;
-    Ok(format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    .into_bytes())
-}
-
-/// Where the head of a good answer ends; None while it has not arrived whole.
-fn handshake_end(input: &[u8]) -> Result<Option<usize>, String> {
-    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return if input.len() > HEAD_BYTES_MAX { Err("the answer has no end".into()) } else { Ok(None) };
-    };
-    let head = String::from_utf8_lossy(&input[..end]);
-    let status = head.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1) != Some("101") {
-        return Err(format!("answered {status:?}"));
-    }
-    if !head.contains(ACCEPT) {
-        return Err("answered with a wrong Sec-WebSocket-Accept".into());
-    }
-    Ok(Some(end + 4))
-}
-
-fn close_reason(payload: &[u8]) -> String {
-    match payload {
-        [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            format!("closed by the server: {code} {}", String::from_utf8_lossy(reason)).trim_end().to_owned()
-        }
-        _ => "closed by the server without a code".to_owned(),
-    }
-}
-
 /// Begins the `made`-th connect of this process.
 fn connecting(target: &Target, made: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
@@ -649,25 +607,4 @@ fn connecting(target: &Target, made: usize) -> io::Result<TcpStream> {
         other => other?,
     }
     Ok(TcpStream::from_std(socket.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_101_with_the_right_key_is_a_handshake() {
-        let good = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\nrest");
-        assert_eq!(handshake_end(good.as_bytes()), Ok(Some(good.len() - 4)));
-        assert_eq!(handshake_end(&good.as_bytes()[..40]), Ok(None));
-        assert!(handshake_end(b"HTTP/1.1 503 Busy\r\n\r\n").unwrap_err().contains("503"));
-        assert!(handshake_end(b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\n\r\n").is_err());
-        assert!(handshake_end(&[b'x'; HEAD_BYTES_MAX + 1]).is_err());
-    }
-
-    #[test]
-    fn close_codes_are_told() {
-        assert_eq!(close_reason(&[0x0f, 0xa3, b'g', b'o']), "closed by the server: 4003 go");
-        assert_eq!(close_reason(&[]), "closed by the server without a code");
-    }
 }

@@ -10,6 +10,7 @@ mod failover;
 mod fanout;
 mod fleet;
 mod frame;
+mod handshake;
 mod numbering;
 mod pace;
 mod probe;

@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "shared with the load generator, which speaks more of it")]
 #[path = "../frame.rs"]
 mod frame;
+#[path = "../handshake.rs"]
+mod handshake;
 mod probe;
 mod report;
 mod spread;
@@ -61,7 +63,7 @@ pub(crate) struct Cli {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,
     /// Path of the WebSocket on the HTTP port; {n} becomes the number of the connection
-    #[arg(long, default_value = "/ws")]
+    #[arg(long, default_value = "/ws", value_parser = path)]
     pub(crate) path: String,
     /// Instances that must answer [default: any two]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -92,6 +94,10 @@ fn ws_port(text: &str) -> Result<WsPort, String> {
         "off" | "0" => Ok(WsPort::Off),
         _ => text.parse().map(WsPort::Port).map_err(|_| "a port or off is expected".to_owned()),
     }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    handshake::request("host", text).map(|_| text.to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -2,12 +2,13 @@
 
 use crate::Cli;
 use crate::frame::{self, Parsed};
+use crate::handshake::{close_reason, handshake_end, head_end, request};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,6 @@ use std::time::{Duration, Instant};
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a stack that opens connections.
 const STACK_BYTES: usize = 256 * 1024;
-/// The key and the answer it must get (RFC 6455, section 1.3).
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// Normal closure (RFC 6455, section 7.4.1).
 const CLOSE_NORMAL: [u8; 2] = 1000u16.to_be_bytes();
 
@@ -90,35 +88,27 @@ pub(crate) fn health(host: &str, port: u16, timeout: Duration) -> Result<Health,
     }
 }
 
-/// Opens the connections, as many at a time as the command line says, and holds them until all have been tried.
+/// What is to be opened, and how far that has come.
+struct Work<'a> {
+    cli: &'a Cli,
+    port: u16,
+    path: &'a str,
+    next: AtomicU32,
+}
+
+/// Opens the connections, as many at a time as the command line says, and holds them until all have been tried. Each
+/// answer is told in the order of the connections.
 pub(crate) fn open(cli: &Cli, port: u16, path: &str, mut tell: impl FnMut(usize, &Answer)) -> Vec<Answer> {
-    let next = AtomicU32::new(0);
+    let work = Work { cli, port, path, next: AtomicU32::new(0) };
     let mut answers: Vec<Option<Answer>> = (0..cli.connections).map(|_| None).collect();
     thread::scope(|scope| {
         let (sender, receiver) = channel();
-        let mut workers = Vec::new();
-        for _ in 0..cli.concurrency.min(cli.connections) {
-            let (sender, next) = (sender.clone(), &next);
-            let work = move || {
-                let mut held = Vec::new();
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= cli.connections {
-                        return held;
-                    }
-                    let answer = welcome(cli, port, path, index).map(|(stream, instance, ms)| {
-                        held.push(stream);
-                        (instance, ms)
-                    });
-                    if sender.send((index as usize, answer)).is_err() {
-                        return held;
-                    }
-                }
-            };
-            if let Ok(worker) = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work) {
-                workers.push(worker);
-            }
-        }
+        let start = |sender| {
+            let thread = thread::Builder::new().stack_size(STACK_BYTES);
+            thread.spawn_scoped(scope, || work.run(sender)).ok()
+        };
+        let count = cli.concurrency.min(cli.connections);
+        let workers: Vec<_> = (0..count).filter_map(|_| start(sender.clone())).collect();
         drop(sender);
         let mut told = 0;
         for (index, answer) in receiver {
@@ -128,12 +118,32 @@ pub(crate) fn open(cli: &Cli, port: u16, path: &str, mut tell: impl FnMut(usize,
                 told += 1;
             }
         }
-        let held: Vec<Stream> =
-            workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect();
-        held.into_iter().for_each(Stream::close);
+        let held = workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default());
+        held.collect::<Vec<Stream>>().into_iter().for_each(Stream::close);
     });
     let missing = || Err("was not tried: no thread could be started".to_owned());
     answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
+}
+
+impl Work<'_> {
+    /// Opens one connection after the other until there are enough; those that it holds.
+    fn run(&self, answers: Sender<(usize, Answer)>) -> Vec<Stream> {
+        let mut held = Vec::new();
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.cli.connections {
+                return held;
+            }
+            let opened = welcome(self.cli, self.port, self.path, index);
+            let answer = opened.map(|(stream, instance, ms)| {
+                held.push(stream);
+                (instance, ms)
+            });
+            if answers.send((index as usize, answer)).is_err() {
+                return held;
+            }
+        }
+    }
 }
 
 /// Opens one connection and waits for its welcome.
@@ -144,14 +154,7 @@ fn welcome(cli: &Cli, port: u16, path: &str, index: u32) -> Result<(Stream, Inst
     let socket = connect(&cli.host, port, from, timeout)?;
     let mut stream = Stream { socket, deadline: started + timeout };
     let path = path.replace("{n}", &index.to_string());
-    stream.write(
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: {}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            cli.host
-        )
-        .as_bytes(),
-    )?;
+    stream.write(&request(&format!("{}:{port}", cli.host), &path)?)?;
     let mut input = Vec::new();
     let end = loop {
         match handshake_end(&input)? {
@@ -213,24 +216,6 @@ impl Stream {
     }
 }
 
-/// Where the head of a good answer ends; `None` while it has not arrived whole.
-fn handshake_end(input: &[u8]) -> Result<Option<usize>, String> {
-    let Some(end) = head_end(input) else { return Ok(None) };
-    let head = String::from_utf8_lossy(&input[..end]);
-    let status = head.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1) != Some("101") {
-        return Err(format!("answered {status:?}"));
-    }
-    if !head.contains(ACCEPT) {
-        return Err("answered with a wrong Sec-WebSocket-Accept".to_owned());
-    }
-    Ok(Some(end))
-}
-
-fn head_end(input: &[u8]) -> Option<usize> {
-    Some(input.windows(4).position(|window| window == b"\r\n\r\n")? + 4)
-}
-
 /// The first data message; pings and pongs before it are passed over.
 fn first_message(input: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let mut at = 0;
@@ -240,19 +225,9 @@ fn first_message(input: &[u8]) -> Result<Option<Vec<u8>>, String> {
             Parsed::Frame { opcode: frame::TEXT | frame::BINARY, payload, .. } => {
                 return Ok(Some(payload.to_vec()));
             }
-            Parsed::Frame { opcode: frame::CLOSE, payload, .. } => return Err(closed(payload)),
+            Parsed::Frame { opcode: frame::CLOSE, payload, .. } => return Err(close_reason(payload)),
             Parsed::Frame { len, .. } => at += len,
         }
-    }
-}
-
-fn closed(payload: &[u8]) -> String {
-    match payload {
-        [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            format!("closed with {code} {}", String::from_utf8_lossy(reason)).trim_end().to_owned()
-        }
-        _ => "closed without a code".to_owned(),
     }
 }
 
@@ -322,7 +297,7 @@ mod tests {
         let expected = Instance { id: "a1".into(), display_name: "n".into() };
         assert_eq!(instance_of(&message), Ok(expected));
         let bye = served(frame::CLOSE, &[0x03, 0xf4, b'x']);
-        assert_eq!(first_message(&bye), Err("closed with 1012 x".to_owned()));
+        assert_eq!(first_message(&bye), Err("closed by the server: 1012 x".to_owned()));
     }
 
     #[test]
@@ -330,15 +305,6 @@ mod tests {
         for message in ["hello", r#"{"type":"welcome"}"#, r#"{"service_identity":{"instance_id":7}}"#] {
             assert!(instance_of(message.as_bytes()).unwrap_err().contains("does not say"), "{message}");
         }
-    }
-
-    #[test]
-    fn only_a_101_with_the_right_key_is_a_handshake() {
-        let good = format!("HTTP/1.1 101 x\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n");
-        assert_eq!(handshake_end(good.as_bytes()), Ok(Some(good.len())));
-        assert_eq!(handshake_end(&good.as_bytes()[..20]), Ok(None));
-        assert!(handshake_end(b"HTTP/1.1 503 Busy\r\n\r\n").unwrap_err().contains("503"));
-        assert!(handshake_end(b"HTTP/1.1 101 x\r\n\r\n").is_err());
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Port {
         println!("\nconnections per instance");
         let all = self.answers.len();
         let width = self.instances.values().map(|(name, _)| name.len()).max().unwrap_or_default();
-        for (id, (name, count)) in &self.instances {
+        let mut instances: Vec<_> = self.instances.iter().collect();
+        instances.sort_by_key(|(_, (name, _))| name);
+        for (id, (name, count)) in instances {
             let share = *count as f64 / all as f64;
             let bar = "█".repeat((share * BAR as f64).round() as usize);
             println!("  {name:width$}  {id}  {count:>6}  {:>5.1} %  {bar}", 100.0 * share);
