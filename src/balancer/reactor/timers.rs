@@ -71,7 +71,7 @@ mod tests {
         let mut timers = Timers::default();
         for round in 0..10 * STALE_MIN as u64 {
             timers.set(1000 + round, 1, 1);
-            timers.tidy(1, |due, ..| due == 1000 + round);
+            timers.tidy(1, |due, _, _| due == 1000 + round);
             assert!(timers.entries.len() <= STALE_MIN + 3);
         }
     }
