@@ -46,6 +46,19 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
     (
+        &[
+            "client/backoff",
+            "client/business",
+            "client/ledger",
+            "client/message",
+            "client/program/editor",
+            "client/refusal",
+            "client/summary",
+            "client/target",
+        ],
+        &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
+    ),
+    (
         &["ids", "limits", "clock", "delivery"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::ws", "crate::admin"],
     ),
