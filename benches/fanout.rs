@@ -62,7 +62,7 @@ impl Read for Socket {
 }
 
 /// A reactor's table, all in the audience of broadcasts.
-fn table(socket: Socket) -> ConnTable<Socket> {
+fn table(socket: Socket) -> ConnTable<Connection<Socket>> {
     let mut table = ConnTable::with_capacity(ReactorId(0), CONNECTIONS);
     for _ in 0..CONNECTIONS {
         let mut row = Connection::accepted(socket, Tick(0), false);
@@ -74,7 +74,12 @@ fn table(socket: Socket) -> ConnTable<Socket> {
 }
 
 /// A turn that sends `frames` to everyone; the connections that are left owing.
-fn turn(outgoing: &mut Outgoing, table: &mut ConnTable<Socket>, frame: &Frame, frames: usize) -> usize {
+fn turn(
+    outgoing: &mut Outgoing,
+    table: &mut ConnTable<Connection<Socket>>,
+    frame: &Frame,
+    frames: usize,
+) -> usize {
     for _ in 0..frames {
         outgoing.broadcast(frame.wire(), |_| ());
     }

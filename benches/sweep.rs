@@ -40,7 +40,7 @@ impl Write for Socket {
 }
 
 /// A full table, last heard of at the beginning of time.
-fn table() -> ConnTable<Socket> {
+fn table() -> ConnTable<Connection<Socket>> {
     let mut table = ConnTable::with_capacity(ReactorId(0), ROWS);
     for descriptor in 0..ROWS {
         let mut row = Connection::accepted(Socket(descriptor as i32), Tick(0), false);
@@ -51,14 +51,14 @@ fn table() -> ConnTable<Socket> {
 }
 
 /// One pass; the connections that were due for a ping.
-fn judge_all(table: &mut ConnTable<Socket>, now: Tick, deadlines: &Deadlines) -> usize {
+fn judge_all(table: &mut ConnTable<Connection<Socket>>, now: Tick, deadlines: &Deadlines) -> usize {
     let mut due = |slot| table.get(slot).is_some_and(|row| judge(row, now, deadlines) == Verdict::Ping);
     (0..ROWS as u32).filter(|slot| due(*slot)).count()
 }
 
 /// One pass that lays out and writes the pings that are due; their number.
 fn ping_all(
-    table: &mut ConnTable<Socket>,
+    table: &mut ConnTable<Connection<Socket>>,
     outgoing: &mut Outgoing,
     now: Tick,
     deadlines: &Deadlines,

@@ -24,6 +24,12 @@ pub fn has_forwarding_header(head: &Head<'_>) -> bool {
     FORWARDING_HEADERS.iter().any(|name| head.header(name).is_some())
 }
 
+/// Whether an address, IPv4 in IPv6 read as IPv4, is that of a trusted proxy.
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
 /// The address the request came from, as far as `trusted` proxies vouch for it;
 /// IPv4 in IPv6 is shown as IPv4.
 ///
@@ -32,7 +38,6 @@ pub fn has_forwarding_header(head: &Head<'_>) -> bool {
 /// is the client. What is not an address ends the walk at the last hop that was
 /// vouched for. Without that header a single `X-Real-IP` counts.
 pub fn client_address(peer: IpAddr, head: &Head<'_>, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = peer.to_canonical();
     let mut hops = head
         .headers("x-forwarded-for")
@@ -43,9 +48,9 @@ pub fn client_address(peer: IpAddr, head: &Head<'_>, trusted: &[IpNet]) -> IpAdd
         .map(address)
         .peekable();
     if hops.peek().is_none() {
-        return if is_trusted(&client) { real_ip(head).unwrap_or(client) } else { client };
+        return if is_trusted(client, trusted) { real_ip(head).unwrap_or(client) } else { client };
     }
-    while is_trusted(&client) {
+    while is_trusted(client, trusted) {
         let Some(Some(hop)) = hops.next() else { break };
         client = hop;
     }

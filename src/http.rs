@@ -156,7 +156,7 @@ fn asks_for_http(input: &[u8]) -> bool {
 
 /// A bare LF is a line end to some readers and not to others (RFC 9112,
 /// section 2.2), so none is let in.
-fn only_crlf(head: &[u8]) -> bool {
+pub(crate) fn only_crlf(head: &[u8]) -> bool {
     let mut previous = 0;
     for &byte in head {
         if byte == b'\n' && previous != b'\r' {
@@ -209,6 +209,12 @@ impl<'a> Head<'a> {
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))
             .map(|header| std::str::from_utf8(header.value).map_or(UNREADABLE, str::trim_ascii))
+    }
+
+    /// Every header line in the order sent: the name as written, and the value
+    /// without surrounding blanks.
+    pub fn lines(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'_, 'a> {
+        self.headers[..self.header_count].iter().map(|header| (header.name, header.value.trim_ascii()))
     }
 
     /// Whether one of the headers of that name lists `token`, whatever its case.

@@ -72,6 +72,7 @@
 //! threads; a test keeps it so. `ws` does not know `hub`; `hub` sees ids, not reactors.
 
 pub mod admin;
+pub mod balancer;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -90,6 +91,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod page;
 pub mod protocol;
 pub mod reactor;
 pub mod server;

@@ -5,23 +5,29 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use throng::cli::{self, Command, EXIT_USAGE, ServeArgs};
-use throng::config::{self, Loader};
-use throng::{client, logging, service};
+use throng::cli::{self, Command, Configured, EXIT_USAGE};
+use throng::config::{self, Loader, Settings};
+use throng::server::StartError;
+use throng::service::{self, Service};
+use throng::{Server, balancer, client, logging};
 
 /// How long the end of the process waits for the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match cli::parse(env::args_os()) {
-        Ok(Command::Serve(args)) => serve(*args),
+        Ok(Command::Serve(args)) => run(*args, Server::start),
+        Ok(Command::Balance(args)) => run(*args, balancer::start),
         Ok(Command::Client(matches)) => client::args::run(&matches),
         Ok(Command::Health(matches)) => client::health::run(&matches),
         Err(stop) => stop.report(),
     }
 }
 
-fn serve(args: ServeArgs) -> ExitCode {
+fn run<S: Service>(
+    args: Configured<S::Config>,
+    start: impl FnOnce(S::Config) -> Result<S, StartError>,
+) -> ExitCode {
     let loader = Loader::new(args.flags, env::vars_os());
     let (config, sources) = match loader.load() {
         Ok(loaded) => loaded,
@@ -33,11 +39,12 @@ fn serve(args: ServeArgs) -> ExitCode {
             Err(error) => fail(1, &error),
         };
     }
-    let logging = match logging::start(config.log_format, &config.log_level) {
+    let (format, levels) = config.logging();
+    let logging = match logging::start(format, levels) {
         Ok(logging) => logging,
         Err(error) => return fail(1, &error),
     };
-    let code = service::run(config, &loader, &logging);
+    let code = service::run(config, start, &loader, &logging);
     logging.flush_within(LOG_TIMEOUT);
     code
 }

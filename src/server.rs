@@ -3,8 +3,10 @@
 //! Owns: [`Server`]. Wires everything together and then stays out of the way:
 //! no message passes through here unless a program sends it by the handle.
 
+mod crew;
 mod start;
-mod supervisor;
+pub(crate) mod supervisor;
+pub(crate) mod threads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +59,7 @@ pub struct Server {
     shared: Arc<Shared>,
     identity: Identity,
     ws_addr: Option<SocketAddr>,
-    commands: Sender<Command>,
+    commands: Sender<Command<Config>>,
     events: Receiver<ServerEvent>,
     supervisor: Option<JoinHandle<Ending>>,
 }
@@ -225,7 +227,7 @@ impl Server {
         ended.and_then(Result::ok).unwrap_or(Ending::Failed)
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: Command<Config>) {
         // A node that has ended takes no commands.
         drop(self.commands.send(command));
     }

@@ -1,5 +1,10 @@
-//! A node as a process: what `throng serve` does between its start and its
-//! exit status. Signals come in, the service manager is told.
+//! A service as a process: what `throng serve` and `throng balance` do between
+//! their start and their exit status. Signals come in, the service manager is told.
+
+mod node;
+
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -7,11 +12,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, never, select, tick};
 use sd_notify::NotifyState;
 
-use crate::config::{Config, Loader};
+use crate::config::{Loader, Settings};
 use crate::drain::Phase;
 use crate::logging::Logging;
-use crate::metrics::Counter;
-use crate::server::{Ending, Server, ServerEvent, StartError};
+use crate::server::{Ending, ServerEvent, StartError};
 use crate::signals::{self, Signal};
 
 /// Exit status when something failed while running.
@@ -27,18 +31,56 @@ const SAME_REQUEST: Duration = Duration::from_millis(250);
 /// How often the figures shown by the service manager, and counters kept elsewhere, are brought up to date.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// Runs a node until it has drained, failed, or is told to end at once.
-pub fn run(config: Config, loader: &Loader, logging: &Logging) -> ExitCode {
+/// What a process needs of the service that runs in it.
+pub trait Service {
+    /// Its configuration.
+    type Config: Settings;
+
+    /// What the ready line says of it: words `name=value`, without line breaks, such
+    /// as `http=127.0.0.1:8080 ws=off node=n1`.
+    fn description(&self) -> String;
+
+    /// Begins to drain and returns at once; its events tell the rest.
+    fn drain(&self);
+
+    /// Takes over what can change while it runs. Returns the keys that changed,
+    /// and those that differ but need a restart.
+    fn reload(&self, config: &Self::Config) -> (Vec<&'static str>, Vec<&'static str>);
+
+    /// What happens to it: its phases, its end.
+    fn events(&self) -> &Receiver<ServerEvent>;
+
+    /// Whether every thread that must not hang has taken a turn since `turns`
+    /// was filled; fills it anew. Asked once in half the watchdog's period.
+    fn is_alive_since(&self, turns: &mut Vec<u64>) -> bool;
+
+    /// Connections open now.
+    fn connections(&self) -> usize;
+
+    /// Where it is in its life.
+    fn phase(&self) -> Phase;
+
+    /// How many log lines were lost since the start: its metrics are to say so.
+    fn set_lost_log_lines(&self, lines: u64);
+}
+
+/// Starts a service and runs it until it has drained, failed, or is told to end at once.
+pub fn run<S: Service>(
+    config: S::Config,
+    start: impl FnOnce(S::Config) -> Result<S, StartError>,
+    loader: &Loader<S::Config>,
+    logging: &Logging,
+) -> ExitCode {
     let (signals, signals_in) = bounded(16);
     if let Err(error) = signals::forward(signals) {
         return refuse(&StartError::System("catch signals", error));
     }
-    let server = match Server::start(config) {
-        Ok(server) => server,
+    let service = match start(config) {
+        Ok(service) => service,
         Err(error) => return refuse(&error),
     };
-    announce(&server);
-    Process { server: &server, loader, logging, turns: Vec::new(), shown: None, asked: None }
+    announce(&service.description());
+    Process { service: &service, loader, logging, turns: Vec::new(), shown: None, asked: None }
         .live(&signals_in)
 }
 
@@ -48,12 +90,10 @@ fn refuse(error: &StartError) -> ExitCode {
 }
 
 /// The line that people and scripts wait for, and its counterpart for systemd.
-fn announce(server: &Server) {
+fn announce(description: &str) {
     use std::io::Write;
-    let ws = server.ws_addr().map_or_else(|| "off".to_owned(), |address| address.to_string());
-    let (http, node, pid) = (server.http_addr(), server.node_id(), std::process::id());
     let mut stdout = std::io::stdout().lock();
-    let written = writeln!(stdout, "throng ready http={http} ws={ws} node={node} pid={pid}");
+    let written = writeln!(stdout, "throng ready {description} pid={}", std::process::id());
     if let Err(error) = written.and_then(|()| stdout.flush()) {
         log::warn!("the ready line could not be written to stdout: {error}");
     }
@@ -67,11 +107,11 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-struct Process<'a> {
-    server: &'a Server,
-    loader: &'a Loader,
+struct Process<'a, S: Service> {
+    service: &'a S,
+    loader: &'a Loader<S::Config>,
     logging: &'a Logging,
-    /// Turns each reactor had taken when last asked.
+    /// Turns each thread had taken when last asked.
     turns: Vec<u64>,
     /// The status last shown.
     shown: Option<(Phase, usize)>,
@@ -79,7 +119,7 @@ struct Process<'a> {
     asked: Option<Instant>,
 }
 
-impl Process<'_> {
+impl<S: Service> Process<'_, S> {
     fn live(mut self, signals: &Receiver<Signal>) -> ExitCode {
         // Twice as often as systemd asks for, as its manual advises.
         let watchdog = sd_notify::watchdog_enabled().map_or_else(never, |period| tick(period / 2));
@@ -87,7 +127,7 @@ impl Process<'_> {
         loop {
             select! {
                 recv(signals) -> signal => match signal {
-                    Ok(Signal::Drain { .. }) if self.is_first_request() => self.server.drain(),
+                    Ok(Signal::Drain { .. }) if self.is_first_request() => self.service.drain(),
                     Ok(Signal::Drain { .. }) => {
                         log::warn!("a second signal: ending at once");
                         return ExitCode::from(EXIT_AT_ONCE);
@@ -95,7 +135,7 @@ impl Process<'_> {
                     Ok(Signal::Reload) => self.reload(),
                     Err(_) => return ExitCode::from(EXIT_FAILED),
                 },
-                recv(self.server.events()) -> event => match event {
+                recv(self.service.events()) -> event => match event {
                     Ok(ServerEvent::Phase(Phase::LameDuck)) => {
                         notify(&[NotifyState::Stopping, NotifyState::Status("draining: lame duck")]);
                     }
@@ -106,7 +146,7 @@ impl Process<'_> {
                 recv(watchdog) -> _ => self.feed_watchdog(),
                 recv(housekeeping) -> _ => {
                     self.show_status();
-                    self.count_lost_lines();
+                    self.service.set_lost_log_lines(self.logging.lost_lines());
                 }
             }
         }
@@ -117,27 +157,21 @@ impl Process<'_> {
         self.asked.get_or_insert_with(Instant::now).elapsed() < SAME_REQUEST
     }
 
-    /// Feeds the watchdog only if every reactor is alive: one that hangs is reason enough to be restarted.
+    /// Feeds the watchdog only if every thread is alive: one that hangs is reason enough to be restarted.
     fn feed_watchdog(&mut self) {
-        if self.server.is_alive_since(&mut self.turns) {
+        if self.service.is_alive_since(&mut self.turns) {
             notify(&[NotifyState::Watchdog]);
         } else {
-            log::error!("a reactor has not taken a turn since the watchdog was last fed");
+            log::error!("a thread has not taken a turn since the watchdog was last fed");
         }
     }
 
     fn show_status(&mut self) {
-        let state = (self.server.phase(), self.server.connections());
+        let state = (self.service.phase(), self.service.connections());
         if self.shown != Some(state) {
             self.shown = Some(state);
             notify(&[NotifyState::Status(&format!("{}, {} connections", state.0.name(), state.1))]);
         }
-    }
-
-    fn count_lost_lines(&self) {
-        let counters = self.server.metrics().node();
-        let known = counters.get(Counter::LogLinesDropped);
-        counters.add(Counter::LogLinesDropped, self.logging.lost_lines().saturating_sub(known));
     }
 
     fn reload(&self) {
@@ -152,9 +186,9 @@ impl Process<'_> {
         log::debug!("reloading took {:?}", began.elapsed());
     }
 
-    fn take_over(&self, config: &Config) {
-        let (changed, restart) = self.server.reload(config);
-        if let Err(error) = self.logging.set_levels(&config.log_level) {
+    fn take_over(&self, config: &S::Config) {
+        let (changed, restart) = self.service.reload(config);
+        if let Err(error) = self.logging.set_levels(config.logging().1) {
             log::error!("the log level stays as it is: {error}");
         }
         match changed.is_empty() {

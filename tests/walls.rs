@@ -32,7 +32,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["protocol", "http", "forwarded", "limiter"],
+        &["protocol", "http", "forwarded", "limiter", "page"],
         &["crate::hub", "crate::reactor", "crate::server", "crate::admin"],
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
@@ -40,7 +40,30 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         &["cluster/wire", "cluster/streams", "cluster/router"],
         &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
+    (
+        &["balancer/frames", "balancer/head", "balancer/proxy_protocol"],
+        &[
+            "crate::reactor",
+            "crate::server",
+            "crate::hub",
+            "crate::config",
+            "crate::balancer::reactor",
+            "crate::balancer::director",
+        ],
+    ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
+    (
+        &["balancer/pick", "balancer/health", "balancer/roster"],
+        &[
+            "crate::reactor",
+            "crate::server",
+            "crate::hub",
+            "crate::admin",
+            "crate::config",
+            "balancer::director",
+            "balancer::reactor",
+        ],
+    ),
     (
         &["cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
@@ -57,6 +80,10 @@ const LAYERS: &[(&[&str], &[&str])] = &[
             "client/target",
         ],
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
+    ),
+    (
+        &["balancer/config"],
+        &["crate::reactor", "crate::server", "crate::service", "crate::hub", "crate::admin", "crate::http"],
     ),
     (
         &["ids", "limits", "clock", "delivery"],

@@ -8,10 +8,12 @@
 
 mod auth;
 mod body;
+mod overview;
 
 use crate::delivery::NodeListing;
 use crate::http::{Head, Response, decode_percent};
 use crate::metrics::{Metrics, NodeState};
+use crate::page;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +35,8 @@ pub struct Snapshot<'a> {
     pub timestamp: &'a str,
     /// Open WebSocket connections.
     pub connections: u64,
+    /// As many as the node may hold.
+    pub connections_max: u64,
     /// The phase of the node's life, such as `serving`.
     pub phase: &'static str,
     /// Whether the node wants new connections.
@@ -139,6 +143,8 @@ fn try_answer(
         Route::Ready => Ok(Answer::Now(ready(snapshot))),
         Route::Nodes => Ok(Answer::Now(nodes(snapshot))),
         Route::Metrics => Ok(Answer::Now(metrics(snapshot))),
+        Route::Dashboard => Ok(Answer::Now(page::DASHBOARD.response())),
+        Route::Overview => Ok(Answer::Now(overview::answer(snapshot))),
         Route::Users => users(head).map(Answer::Ask),
         Route::User(encoded) => user(encoded).map(Answer::Ask),
         Route::Send => body::send(body).map(Answer::Ask),
@@ -153,6 +159,8 @@ enum Route<'a> {
     Ready,
     Nodes,
     Metrics,
+    Dashboard,
+    Overview,
     Users,
     /// With the user id, not decoded.
     User(&'a str),
@@ -169,6 +177,8 @@ impl<'a> Route<'a> {
             "/readyz" => Route::Ready,
             "/nodes" => Route::Nodes,
             "/metrics" => Route::Metrics,
+            "/dashboard" => Route::Dashboard,
+            "/api/overview" => Route::Overview,
             "/api/users" => Route::Users,
             "/api/send" => Route::Send,
             "/api/broadcast" => Route::Broadcast,
@@ -247,8 +257,12 @@ fn ready(snapshot: &Snapshot<'_>) -> Response {
     Response::json(status, &Ready { ready: snapshot.ready, phase: snapshot.phase, cluster })
 }
 
-/// The other nodes as they were last heard of, this one as it is now.
 fn nodes(snapshot: &Snapshot<'_>) -> Response {
+    Response::json(200, &known_nodes(snapshot))
+}
+
+/// The other nodes as they were last heard of, this one as it is now.
+fn known_nodes(snapshot: &Snapshot<'_>) -> Vec<NodeListing> {
     let this = NodeListing {
         id: snapshot.node_id.to_owned(),
         ip_address: snapshot.address.ip().to_string(),
@@ -260,7 +274,7 @@ fn nodes(snapshot: &Snapshot<'_>) -> Response {
     let mut nodes: Vec<NodeListing> = known.filter(|node| node.id != this.id).cloned().collect();
     nodes.push(this);
     nodes.sort_by(|one, other| one.id.cmp(&other.id));
-    Response::json(200, &nodes)
+    nodes
 }
 
 fn metrics(snapshot: &Snapshot<'_>) -> Response {

@@ -3,42 +3,44 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::ConfigError;
-use super::keys::{self, KEYS, Key};
 use super::value::Shape;
+use super::{ConfigError, Key, Settings, commands, key};
 
 const PREFIX: &str = "THRONG_";
 const CONFIG: &str = "THRONG_CONFIG";
 
 /// What the environment says about the configuration.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Variables {
+#[derive(Debug)]
+pub(super) struct Variables<C: Settings> {
     /// `THRONG_CONFIG`.
     pub(super) file: Option<PathBuf>,
     /// Keys, those under plain names first, so that the others win.
-    pub(super) values: Vec<Variable>,
+    pub(super) values: Vec<Variable<C>>,
 }
 
 /// What one variable says about one key.
-#[derive(Debug, PartialEq)]
-pub(super) struct Variable {
-    pub(super) key: &'static Key,
+#[derive(Debug)]
+pub(super) struct Variable<C: Settings> {
+    pub(super) key: &'static Key<C>,
     pub(super) name: String,
     pub(super) parts: Vec<String>,
 }
 
 /// Whether a variable of this name may be about throng.
-pub(super) fn concerns_us(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with(PREFIX) || plain(name).is_some())
+pub(super) fn concerns_us<C: Settings>(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(PREFIX) || plain::<C>(name).is_some())
 }
 
-/// Reads the variables. One that is empty counts as not set.
+/// Reads the variables. One that is empty counts as not set; one that is a key
+/// of another command only is passed over, since commands may share an environment.
 ///
 /// # Errors
 /// An unknown `THRONG_…` variable, with the nearest known one, or one that is
 /// not UTF-8.
-pub(super) fn variables(environment: &[(OsString, OsString)]) -> Result<Variables, ConfigError> {
-    let mut variables = Variables::default();
+pub(super) fn variables<C: Settings>(
+    environment: &[(OsString, OsString)],
+) -> Result<Variables<C>, ConfigError> {
+    let mut variables = Variables { file: None, values: Vec::new() };
     let mut prefixed = Vec::new();
     for (name, value) in environment {
         let Some(name) = name.to_str() else { continue };
@@ -46,11 +48,12 @@ pub(super) fn variables(environment: &[(OsString, OsString)]) -> Result<Variable
         if text.trim().is_empty() {
             continue;
         }
-        let variable = |key: &'static Key| Variable { key, name: name.to_owned(), parts: parts(key, text) };
+        let variable =
+            |key: &'static Key<C>| Variable { key, name: name.to_owned(), parts: parts(key, text) };
         match name.strip_prefix(PREFIX) {
             _ if name == CONFIG => variables.file = Some(PathBuf::from(text)),
             Some(rest) if is_service_link(rest, text) => {}
-            Some(rest) => prefixed.push(variable(known(name, rest)?)),
+            Some(rest) => prefixed.extend(known(name, rest)?.map(variable)),
             None => variables.values.extend(plain(name).map(variable)),
         }
     }
@@ -58,24 +61,30 @@ pub(super) fn variables(environment: &[(OsString, OsString)]) -> Result<Variable
     Ok(variables)
 }
 
-fn plain(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.plain_variable == Some(name))
+fn plain<C: Settings>(name: &str) -> Option<&'static Key<C>> {
+    C::keys().find(|key| key.plain_variable == Some(name))
 }
 
-fn known(name: &str, rest: &str) -> Result<&'static Key, ConfigError> {
-    let exact = KEYS.iter().find(|key| key.variable() == name);
-    exact.ok_or_else(|| match keys::nearest(rest) {
+/// The key of a variable; `None` if it is one of another command.
+fn known<C: Settings>(name: &str, rest: &str) -> Result<Option<&'static Key<C>>, ConfigError> {
+    let exact = C::keys().find(|key| key.variable() == name);
+    if exact.is_some() || commands::with_variable(name).is_some() {
+        return Ok(exact);
+    }
+    Err(match key::nearest::<C>(rest) {
         Some(key) => ConfigError::new(name, format_args!("is not known; did you mean {}?", key.variable())),
         None => ConfigError::new(name, "is not known"),
     })
 }
 
-fn parts(key: &Key, text: &str) -> Vec<String> {
+fn parts<C>(key: &Key<C>, text: &str) -> Vec<String> {
+    let split = |at: fn(char) -> bool| {
+        text.split(at).map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
     match key.shape {
         Shape::Scalar | Shape::Switch => vec![text.to_owned()],
-        Shape::List | Shape::Table => {
-            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-        }
+        Shape::List | Shape::Table => split(|c| c == ','),
+        Shape::SpacedList => split(|c| c == ';' || c.is_whitespace()),
     }
 }
 
@@ -98,16 +107,19 @@ fn is_service_link(rest: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balancer::config::BalanceConfig;
+    use crate::config::Config;
 
     /// Reads the variables: `name=part|part` for each, or the error.
     fn check(environment: &[(&str, &str)], expected: &str) {
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let shown = match variables(&environment) {
+        let shown = match variables::<Config>(&environment) {
             Err(error) => error.to_string(),
             Ok(found) => {
-                let show =
-                    |variable: &Variable| format!("{}={}", variable.key.name, variable.parts.join("|"));
+                let show = |variable: &Variable<Config>| {
+                    format!("{}={}", variable.key.name, variable.parts.join("|"))
+                };
                 found.values.iter().map(show).collect::<Vec<_>>().join(" ")
             }
         };
@@ -122,6 +134,20 @@ mod tests {
     #[test]
     fn lists_are_separated_by_commas() {
         check(&[("THRONG_LABELS", "a=1, b=2 ,")], "labels=a=1|b=2");
+    }
+
+    #[test]
+    fn specs_are_separated_by_blanks_or_semicolons() {
+        let environment = [("THRONG_BACKENDS".into(), " a:1,weight=2;b:1\n c:1 ; ".into())];
+        let found = variables::<BalanceConfig>(&environment).expect("known");
+        assert_eq!(found.values[0].parts, ["a:1,weight=2", "b:1", "c:1"]);
+    }
+
+    #[test]
+    fn keys_of_other_commands_are_passed_over() {
+        check(&[("THRONG_BACKENDS", "a:1"), ("THRONG_PORT", "1"), ("THRONG_STRATEGY", "x")], "port=1");
+        check(&[("THRONG_backends", "a:1")], "THRONG_backends: is not known");
+        check(&[("THRONG_STRATEGI", "x")], "THRONG_STRATEGI: is not known");
     }
 
     #[test]
@@ -158,6 +184,9 @@ mod tests {
     fn what_is_not_utf_8() {
         use std::os::unix::ffi::OsStringExt;
         let broken = vec![(OsString::from("THRONG_NODE_ID"), OsString::from_vec(vec![0xff]))];
-        assert_eq!(variables(&broken).expect_err("broken").to_string(), "THRONG_NODE_ID: is not UTF-8");
+        assert_eq!(
+            variables::<Config>(&broken).expect_err("broken").to_string(),
+            "THRONG_NODE_ID: is not UTF-8"
+        );
     }
 }

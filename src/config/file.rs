@@ -8,22 +8,21 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Key};
 use super::value::Shape;
-use super::{ConfigError, Source};
+use super::{ConfigError, Key, Settings, Source, commands, key};
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What the file says about one key.
-#[derive(Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) key: &'static Key,
+#[derive(Debug)]
+pub(super) struct Entry<C: Settings> {
+    pub(super) key: &'static Key<C>,
     pub(super) parts: Vec<String>,
     pub(super) line: usize,
 }
 
 /// Reads and parses the file at `path`.
-pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
+pub(super) fn read<C: Settings>(path: &Path) -> Result<Vec<Entry<C>>, ConfigError> {
     let text =
         read_text(path, FILE_BYTES_MAX).map_err(|wrong| ConfigError::new(path.to_string_lossy(), wrong))?;
     parse(&text, path)
@@ -40,7 +39,7 @@ pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
     }
 }
 
-fn parse(text: &str, path: &Path) -> Result<Vec<Entry>, ConfigError> {
+fn parse<C: Settings>(text: &str, path: &Path) -> Result<Vec<Entry<C>>, ConfigError> {
     let line = |span: Range<usize>| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count();
     let place = |line: usize| format!("{}:{line}", path.display());
     let table = DeTable::parse(text).map_err(|error| {
@@ -62,22 +61,29 @@ fn parse(text: &str, path: &Path) -> Result<Vec<Entry>, ConfigError> {
     Ok(entries)
 }
 
-fn known(name: &str) -> Result<&'static Key, String> {
-    match keys::find(name) {
+fn known<C: Settings>(name: &str) -> Result<&'static Key<C>, String> {
+    match key::find::<C>(name) {
         Some(key) if key.in_file => Ok(key),
         Some(key) => Err(format!("{name} is not taken from the file; use {} or {name}_file", key.variable())),
-        None => Err(match keys::nearest(name) {
-            Some(key) => format!("unknown key {name:?}; did you mean {}?", key.name),
-            None => format!("unknown key {name:?}"),
-        }),
+        None => Err(unknown::<C>(name)),
+    }
+}
+
+fn unknown<C: Settings>(name: &str) -> String {
+    match (commands::with_key(name), key::nearest::<C>(name)) {
+        (Some(other), _) => format!("{name} is a key of throng {other}, not of throng {}", C::COMMAND),
+        (None, Some(key)) => format!("unknown key {name:?}; did you mean {}?", key.name),
+        (None, None) => format!("unknown key {name:?}"),
     }
 }
 
 /// The parts of a value, as text.
-fn parts(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, String> {
+fn parts<C>(key: &Key<C>, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, String> {
     match (key.shape, value.get_ref()) {
-        (Shape::List, DeValue::Array(items)) => items.iter().map(|item| scalar(item.get_ref())).collect(),
-        (Shape::List, _) => Err(format!("takes an array, such as [\"{}\"]", key.form)),
+        (Shape::List | Shape::SpacedList, DeValue::Array(items)) => {
+            items.iter().map(|item| scalar(item.get_ref())).collect()
+        }
+        (Shape::List | Shape::SpacedList, _) => Err(format!("takes an array, such as [\"{}\"]", key.form)),
         (Shape::Table, DeValue::Table(pairs)) => {
             pairs.iter().map(|(name, value)| pair(name.get_ref(), value)).collect()
         }
@@ -111,10 +117,11 @@ fn article(value: &DeValue<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     /// Parses `text`: `name@line=part|part` for each entry, or the error.
     fn check(text: &str, expected: &str) {
-        let shown = match parse(text, Path::new("t.toml")) {
+        let shown = match parse::<Config>(text, Path::new("t.toml")) {
             Err(error) => error.to_string(),
             Ok(entries) => entries
                 .iter()
@@ -155,7 +162,7 @@ mod tests {
     #[test]
     fn what_is_not_toml() {
         for text in ["port = 1\nport = 2", "port = 1\nport", "port = 1\n= 2"] {
-            let error = parse(text, Path::new("t.toml")).expect_err(text).to_string();
+            let error = parse::<Config>(text, Path::new("t.toml")).expect_err(text).to_string();
             assert!(error.starts_with("t.toml:2: is not TOML: ") && error.lines().count() == 1, "{error}");
         }
     }

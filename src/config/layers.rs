@@ -6,8 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::environment::{self, Variable};
-use super::keys::{KEYS, Key};
-use super::{Config, ConfigError, Secret, file};
+use super::{AdminToken, ConfigError, Key, Secret, Settings, file, key};
 
 const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -31,7 +30,7 @@ pub enum Source {
 
 impl Source {
     /// How an error names the value of `key` from here.
-    pub(super) fn place(&self, key: &Key) -> String {
+    pub(super) fn place<C>(&self, key: &Key<C>) -> String {
         match self {
             Source::Default => key.name.to_owned(),
             Source::File { path, line } => format!("{}:{line}: {}", path.display(), key.name),
@@ -53,28 +52,34 @@ impl Sources {
 }
 
 /// What the command line says about the configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Flags {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flags<C: Settings> {
     /// `--config`.
     pub file: Option<PathBuf>,
     /// Keys given as flags, with their parts.
-    pub values: Vec<(&'static Key, Vec<String>)>,
+    pub values: Vec<(&'static Key<C>, Vec<String>)>,
+}
+
+impl<C: Settings> Default for Flags<C> {
+    fn default() -> Self {
+        Flags { file: None, values: Vec::new() }
+    }
 }
 
 /// Reads all layers, at the start and again at every reload. It holds the
 /// environment, which may have the token in it, and so has no `Debug`.
 #[derive(Clone)]
-pub struct Loader {
-    flags: Flags,
+pub struct Loader<C: Settings> {
+    flags: Flags<C>,
     environment: Vec<(OsString, OsString)>,
 }
 
-impl Loader {
+impl<C: Settings> Loader<C> {
     /// Remembers the layers that do not change while the process runs. Only
     /// the variables that concern throng are kept.
-    pub fn new(flags: Flags, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Loader {
+    pub fn new(flags: Flags<C>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let environment =
-            environment.into_iter().filter(|(name, _)| environment::concerns_us(name)).collect();
+            environment.into_iter().filter(|(name, _)| environment::concerns_us::<C>(name)).collect();
         Loader { flags, environment }
     }
 
@@ -83,9 +88,9 @@ impl Loader {
     /// # Errors
     /// The first unknown key, unreadable file, bad value or contradiction, with
     /// the place it came from.
-    pub fn load(&self) -> Result<(Config, Sources), ConfigError> {
-        let variables = environment::variables(&self.environment)?;
-        let mut layers = Layers { config: Config::default(), sources: Sources::default() };
+    pub fn load(&self) -> Result<(C, Sources), ConfigError> {
+        let variables = environment::variables::<C>(&self.environment)?;
+        let mut layers = Layers { config: C::default(), sources: Sources::default() };
         if let Some(path) = self.flags.file.as_ref().or(variables.file.as_ref()) {
             for entry in file::read(path)? {
                 let source = Source::File { path: path.clone(), line: entry.line };
@@ -100,19 +105,19 @@ impl Loader {
         }
         layers.read_token()?;
         let Layers { config, sources } = layers;
-        config.validate().map_err(|error| placed(error, &sources))?;
+        config.validate().map_err(|error| placed::<C>(error, &sources))?;
         Ok((config, sources))
     }
 }
 
 /// The configuration so far.
-struct Layers {
-    config: Config,
+struct Layers<C> {
+    config: C,
     sources: Sources,
 }
 
-impl Layers {
-    fn set(&mut self, key: &'static Key, parts: &[String], source: Source) -> Result<(), ConfigError> {
+impl<C: Settings> Layers<C> {
+    fn set(&mut self, key: &'static Key<C>, parts: &[String], source: Source) -> Result<(), ConfigError> {
         key.read(&mut self.config, parts)
             .map_err(|wrong| ConfigError::key(key.name, wrong).at(source.place(key)))?;
         self.sources.0.insert(key.name, source);
@@ -122,16 +127,17 @@ impl Layers {
     /// Reads `admin_token_file`, unless a higher layer gives the token itself:
     /// then the file is not in effect and is forgotten.
     fn read_token(&mut self) -> Result<(), ConfigError> {
-        let Some(path) = &self.config.admin_token_file else { return Ok(()) };
+        let AdminToken { token, file: place } = self.config.admin_token();
+        let Some(path) = place else { return Ok(()) };
         let source = self.sources.of("admin_token_file").clone();
         let refuse =
-            |message: String| Err(placed(ConfigError::key("admin_token_file", message), &self.sources));
+            |message: String| Err(placed::<C>(ConfigError::key("admin_token_file", message), &self.sources));
         match (self.sources.of("admin_token"), &source) {
             (Source::Environment(_), Source::Environment(_)) => {
                 return refuse("is set beside THRONG_ADMIN_TOKEN; set one of them".to_owned());
             }
-            (token, file) if token > file => {
-                self.config.admin_token_file = None;
+            (given, file) if given > file => {
+                *place = None;
                 self.sources.0.remove("admin_token_file");
                 return Ok(());
             }
@@ -144,15 +150,15 @@ impl Layers {
         if text.trim().is_empty() {
             return refuse(format!("{} is empty", path.display()));
         }
-        self.config.admin_token = Some(Secret::new(text.trim()));
+        *token = Some(Secret::new(text.trim()));
         self.sources.0.insert("admin_token", source);
         Ok(())
     }
 }
 
 /// The error at the place its key's value came from.
-fn placed(error: ConfigError, sources: &Sources) -> ConfigError {
-    match KEYS.iter().find(|key| Some(key.name) == error.key_name()) {
+fn placed<C: Settings>(error: ConfigError, sources: &Sources) -> ConfigError {
+    match error.key_name().and_then(key::find::<C>) {
         Some(key) => error.at(sources.of(key.name).place(key)),
         None => error,
     }

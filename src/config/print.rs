@@ -3,9 +3,8 @@
 
 use std::fmt::Write;
 
-use super::keys::{KEYS, Key};
 use super::value::Shape;
-use super::{Config, Source, Sources};
+use super::{Key, Settings, Source, Sources, commands};
 
 /// Lines of comments are wrapped here.
 const WIDTH: usize = 96;
@@ -13,59 +12,76 @@ const WIDTH: usize = 96;
 /// The effective configuration as TOML, with every key's documentation,
 /// default and source. It is a valid configuration file; secrets are masked,
 /// in a comment.
-pub fn print(config: &Config, sources: &Sources) -> String {
-    let mut out = String::from("# The configuration in effect, written by throng serve --print-config.\n");
-    for (index, key) in KEYS.iter().enumerate() {
-        heading(&mut out, index, |section| format!("\n# ---- {section} ----\n"));
-        out.push('\n');
-        comment(&mut out, key.doc);
-        let changes = if key.live { "by a reload" } else { "at a restart" };
-        let source = source_text(sources.of(key.name));
-        comment(&mut out, &format!("Default: {}. Changes {changes}. {source}", key.default_text()));
-        line(&mut out, key, config);
+pub fn print<C: Settings>(settings: &C, sources: &Sources) -> String {
+    let mut out = String::new();
+    let command = C::COMMAND;
+    push(
+        &mut out,
+        format_args!("# The configuration in effect, written by throng {command} --print-config.\n"),
+    );
+    for section in C::sections() {
+        push(&mut out, format_args!("\n# ---- {} ----\n", section.title));
+        for key in section.keys {
+            out.push('\n');
+            comment(&mut out, key.doc);
+            let (default, changes) = (key.default_text(), key.changes());
+            let source = source_text(sources.of(key.name));
+            comment(&mut out, &format!("Default: {default}. Changes {changes}. {source}"));
+            line(&mut out, key, settings);
+        }
     }
     out
 }
 
-/// The reference of all keys, in Markdown: `docs/configuration.md`.
+/// The reference of all keys of all commands, in Markdown: `docs/configuration.md`.
 pub fn manual() -> String {
     let mut out = String::from(INTRODUCTION);
-    for (index, key) in KEYS.iter().enumerate() {
-        heading(&mut out, index, |section| format!("\n## {section}\n"));
-        push(&mut out, format_args!("\n### `{}`\n\n{}\n\n", key.name, key.doc));
-        if let Some(flag) = flag_text(key) {
-            push(&mut out, format_args!("- Flag: `{flag}`\n"));
-        }
-        let plain = key.plain_variable.map(|name| format!(", or `{name}`")).unwrap_or_default();
-        push(&mut out, format_args!("- Variable: `{}`{plain}\n", key.variable()));
-        if !key.in_file {
-            out.push_str("- Not taken from the file\n");
-        }
-        push(&mut out, format_args!("- Default: `{}`\n", key.default_text()));
-        push(
-            &mut out,
-            format_args!("- Changes: {}\n", if key.live { "by a reload" } else { "at a restart" }),
-        );
-    }
+    commands::describe(&mut out);
     out
+}
+
+/// The reference of one command's keys, in Markdown.
+pub(super) fn describe<C: Settings>(out: &mut String) {
+    push(out, format_args!("\n## throng {}\n", C::COMMAND));
+    for section in C::sections() {
+        push(out, format_args!("\n### {}\n", section.title));
+        for key in section.keys {
+            describe_key(out, key);
+        }
+    }
+}
+
+fn describe_key<C: Settings>(out: &mut String, key: &Key<C>) {
+    push(out, format_args!("\n#### `{}`\n\n{}\n\n", key.name, key.doc));
+    if let Some(flag) = flag_text(key) {
+        push(out, format_args!("- Flag: `{flag}`\n"));
+    }
+    let plain = key.plain_variable.map(|name| format!(", or `{name}`")).unwrap_or_default();
+    push(out, format_args!("- Variable: `{}`{plain}\n", key.variable()));
+    if !key.in_file {
+        out.push_str("- Not taken from the file\n");
+    }
+    push(out, format_args!("- Default: `{}`\n- Changes: {}\n", key.default_text(), key.changes()));
 }
 
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Written from the table of keys in src/config/keys.rs; a test keeps it equal. -->
+<!-- Written from the tables of keys: src/config/serve/keys.rs and src/balancer/config/keys.rs. A test keeps it equal. -->
 
-Every key can be given in up to four places. The first that has it wins, and a list is replaced as a whole:
+`throng serve` and `throng balance` are configured in the same way, each by keys of its own. Every key can be given in up
+to four places. The first that has it wins, and a list is replaced as a whole:
 
 1. a flag: `throng serve --port 9000`
 2. the environment: `THRONG_PORT=9000`; for some keys a plain name too, such as `PORT`, which `THRONG_PORT` overrides
 3. the file named by `--config FILE` or `THRONG_CONFIG`
 4. the default
 
-`throng serve --print-config` prints what is in effect and where each value came from; its output is itself a
-configuration file. An unknown key, flag or `THRONG_` variable, a value out of its bounds and a contradiction between
-keys are errors: one line on stderr and exit status 2. A variable that is empty counts as not set, and the variables
-that Kubernetes sets for a Service called `throng` or `throng-…` are passed over.
+`throng serve --print-config` and `throng balance --print-config` print what is in effect and where each value came from;
+their output is itself a configuration file. An unknown key, flag or `THRONG_` variable, a value out of its bounds and a
+contradiction between keys are errors: one line on stderr and exit status 2. A variable that is empty counts as not set.
+The variables that Kubernetes sets for a Service called `throng` or `throng-…` are passed over, and so are those that are
+keys of the other command.
 
 SIGHUP reads the file again. Keys that change by a reload take effect at once; the others are named in the log and wait
 for a restart. A configuration with an error is refused as a whole, and the old one stays.
@@ -78,32 +94,24 @@ How values are written:
 | size | `512B`, `64KiB`, `1MiB` | `\"64KiB\"`, or a number of bytes |
 | yes or no | flag: `--simulate`, `--simulate=false`; variable: `true`, `false` | `true`, `false` |
 | list | flag: repeated; variable: separated by commas | `[\"a\", \"b\"]` |
+| backends | flag: `--backend node-1:8080,weight=2`, repeated; variable: separated by blanks or semicolons | `[\"node-1:8080,weight=2\", \"node-2:8080\"]` |
 | labels | flag: `--label region=eu`, repeated; variable: `region=eu,tier=free` | `labels = { region = \"eu\" }` |
 ";
 
 /// How the flag is written, with its value.
-fn flag_text(key: &Key) -> Option<String> {
+fn flag_text<C>(key: &Key<C>) -> Option<String> {
     let flag = key.flag?;
     Some(match key.shape {
         Shape::Switch => format!("--{flag}[=true|false]"),
         Shape::Scalar => format!("--{flag} {}", key.form),
-        Shape::List | Shape::Table => format!("--{flag} {} …", key.form),
+        Shape::List | Shape::SpacedList | Shape::Table => format!("--{flag} {} …", key.form),
     })
 }
 
-/// Writes the section's heading before its first key.
-fn heading(out: &mut String, index: usize, text: impl Fn(&str) -> String) {
-    if index == 0 || KEYS[index - 1].section != KEYS[index].section {
-        out.push_str(&text(KEYS[index].section));
-    }
-}
-
-fn line(out: &mut String, key: &Key, config: &Config) {
-    match key.write(config) {
+fn line<C: Settings>(out: &mut String, key: &Key<C>, settings: &C) {
+    match key.write(settings) {
         Some(value) => push(out, format_args!("{} = {value}\n", key.name)),
-        None if key.name == "admin_token" && config.admin_token.is_some()
-            || key.name == "redis_url" && config.redis_url.is_some() =>
-        {
+        None if key.secret && !key.is_same(settings, &C::default()) => {
             push(out, format_args!("# {} = \"***\"\n", key.name));
         }
         None => push(out, format_args!("# {} is not set\n", key.name)),

@@ -7,52 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::balancer::config::BalanceConfig;
+use std::collections::BTreeMap;
 
-/// Each key with a value that is not its default: as text parts, and in TOML.
-/// `admin_token_file` needs a file and is tried apart.
-const VALUES: &[(&str, &[&str], &str)] = &[
-    ("port", &["9000"], "9000"),
-    ("ws_port", &["auto"], "'auto'"),
-    ("bind", &["::1"], "'::1'"),
-    ("reactors", &["7"], "7"),
-    ("private_fd_tables", &["true"], "true"),
-    ("node_id", &["n1"], "'n1'"),
-    ("service_name", &["s"], "'s'"),
-    ("labels", &["a=1", "b=2"], "{ b = '2', a = 1 }"),
-    ("max_connections", &["5"], "5"),
-    ("connections_per_address", &["100/60"], "'100/60'"),
-    ("message_bytes_max", &["64KiB"], "65536"),
-    ("messages_per_second", &["9"], "9"),
-    ("outbound_bytes_max", &["2MiB"], "'2MiB'"),
-    ("slow_consumer", &["drop-newest"], "'drop-newest'"),
-    ("handshake_timeout", &["500ms"], "'500ms'"),
-    ("heartbeat_interval", &["20s"], "'20s'"),
-    ("heartbeat_timeout", &["2m"], "'2m'"),
-    ("require_user_id", &["true"], "true"),
-    ("trusted_proxies", &["10.0.0.0/8", "fd00::/8"], "['10.0.0.0/8', 'fd00::/8']"),
-    ("allowed_origins", &["https://a", "null"], "['https://A', 'null']"),
-    ("subprotocols", &["v2", "v1"], "['v2', 'v1']"),
-    ("compression", &["false"], "false"),
-    ("lame_duck", &["1s"], "'1s'"),
-    ("drain_window", &["11s"], "'11s'"),
-    ("drain_timeout", &["26s"], "'26s'"),
-    ("simulate", &["true"], "true"),
-    ("simulate_interval", &["1s"], "'1s'"),
-    ("admin_token", &["s3cret"], ""),
-    ("redis_url", &["redis://:pw@r:1"], "'redis://:pw@r:1'"),
-    ("redis_host", &["r"], "'r'"),
-    ("redis_port", &["7"], "7"),
-    ("redis_ca_file", &["/ca.pem"], "'/ca.pem'"),
-    ("redis_prefix", &["p"], "'p'"),
-    ("redis_required", &["true"], "true"),
-    ("cluster_beat", &["1s"], "'1s'"),
-    ("cluster_expiry", &["3m"], "'3m'"),
-    ("lookup_cache_users", &["10"], "10"),
-    ("lookup_cache_time", &["1s"], "'1s'"),
-    ("cluster_ring_bytes", &["1MiB"], "'1MiB'"),
-    ("log_format", &["json"], "'json'"),
-    ("log_level", &["warn,throng::ws=debug"], "'warn,throng::ws=debug'"),
-];
+mod values;
 
 /// A file of its own for a test, deleted with the value.
 struct TempFile(PathBuf);
@@ -77,50 +35,27 @@ impl Drop for TempFile {
     }
 }
 
-fn flags(file: Option<&Path>, values: &[(&str, &[&str])]) -> Flags {
-    let flag = |(name, parts): &(&str, &[&str])| {
-        let key = keys::find(name).expect("a key");
-        (key, parts.iter().map(ToString::to_string).collect())
-    };
+fn flags<C: Settings>(file: Option<&Path>, values: &[(&str, &[&str])]) -> Flags<C> {
+    let flag = |(name, parts): &(&str, &[&str])| (key::find(name).expect("a key"), owned(parts));
     Flags { file: file.map(Path::to_owned), values: values.iter().map(flag).collect() }
 }
 
-fn loader(flags: Flags, environment: &[(&str, &str)]) -> Loader {
+fn owned(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(ToString::to_string).collect()
+}
+
+fn loader<C: Settings>(flags: Flags<C>, environment: &[(&str, &str)]) -> Loader<C> {
     let owned = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     Loader::new(flags, owned.collect::<Vec<_>>())
 }
 
-fn load(flags: Flags, environment: &[(&str, &str)]) -> Result<(Config, Sources), ConfigError> {
+fn load<C: Settings>(flags: Flags<C>, environment: &[(&str, &str)]) -> Result<(C, Sources), ConfigError> {
     loader(flags, environment).load()
 }
 
-fn refused(flags: Flags, environment: &[(&str, &str)]) -> String {
+/// The error of `throng serve`.
+fn refused(flags: Flags<Config>, environment: &[(&str, &str)]) -> String {
     load(flags, environment).expect_err("refused").to_string()
-}
-
-#[test]
-fn every_key_through_every_layer() {
-    assert_eq!(VALUES.len() + 1, KEYS.len());
-    for (name, parts, toml) in VALUES {
-        let key = keys::find(name).expect("a key");
-        let mut expected = Config::default();
-        key.read(&mut expected, &parts.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("a value");
-        assert!(!key.is_same(&expected, &Config::default()), "{name} is tried with its default");
-
-        let (by_variable, sources) =
-            load(flags(None, &[]), &[(&key.variable(), &parts.join(","))]).expect(name);
-        assert_eq!((by_variable, sources.of(name)), (expected.clone(), &Source::Environment(key.variable())));
-        if key.in_file {
-            let file = TempFile::new(&format!("\n{name} = {toml}\n"));
-            let (by_file, sources) = load(flags(Some(&file.0), &[]), &[]).expect(name);
-            let source = Source::File { path: file.0.clone(), line: 2 };
-            assert_eq!((by_file, sources.of(name)), (expected.clone(), &source));
-        }
-        if let Some(flag) = key.flag {
-            let (by_flag, sources) = load(flags(None, &[(name, parts)]), &[]).expect(name);
-            assert_eq!((by_flag, sources.of(name)), (expected, &Source::Flag(flag)));
-        }
-    }
 }
 
 #[test]
@@ -133,27 +68,31 @@ fn flags_over_environment_over_file_over_defaults() {
         ("THRONG_NODE_ID", "prefixed"),
         ("OTHER", "x"),
     ];
-    let (config, sources) = load(flags(Some(&file.0), &[("port", &["4"])]), &environment).expect("valid");
+    let (config, sources): (Config, _) =
+        load(flags(Some(&file.0), &[("port", &["4"])]), &environment).expect("valid");
     assert_eq!((config.port, sources.of("port")), (4, &Source::Flag("port")));
     assert_eq!(config.node_id.as_deref(), Some("prefixed"));
     assert_eq!(config.service_name, "file");
     assert_eq!(config.labels, BTreeMap::from([("file".to_owned(), "1".to_owned())]));
     assert_eq!((config.ws_port, sources.of("ws_port")), (Some(8765), &Source::Default));
 
-    let (config, _) = load(flags(Some(&file.0), &[]), &environment).expect("valid");
+    let (config, _): (Config, _) = load(flags(Some(&file.0), &[]), &environment).expect("valid");
     assert_eq!(config.port, 2);
-    let (config, _) = load(flags(Some(&file.0), &[]), &[("PORT", "3")]).expect("valid");
+    let (config, _): (Config, _) = load(flags(Some(&file.0), &[]), &[("PORT", "3")]).expect("valid");
     assert_eq!(config.port, 3);
-    let (config, _) = load(flags(Some(&file.0), &[]), &[("THRONG_LABELS", "b=2")]).expect("valid");
+    let (config, _): (Config, _) =
+        load(flags(Some(&file.0), &[]), &[("THRONG_LABELS", "b=2")]).expect("valid");
     assert_eq!(config.labels.len(), 1, "a list is replaced as a whole");
 }
 
 #[test]
 fn the_file_may_be_named_by_a_variable() {
     let (named, other) = (TempFile::new("port = 1"), TempFile::new("port = 2"));
-    let (config, _) = load(flags(None, &[]), &[("THRONG_CONFIG", named.as_str())]).expect("valid");
+    let (config, _): (Config, _) =
+        load(flags(None, &[]), &[("THRONG_CONFIG", named.as_str())]).expect("valid");
     assert_eq!(config.port, 1);
-    let (config, _) = load(flags(Some(&other.0), &[]), &[("THRONG_CONFIG", named.as_str())]).expect("valid");
+    let (config, _): (Config, _) =
+        load(flags(Some(&other.0), &[]), &[("THRONG_CONFIG", named.as_str())]).expect("valid");
     assert_eq!(config.port, 2);
 }
 
@@ -208,11 +147,12 @@ fn the_admin_token() {
     let by_flag = || flags(None, &[("admin_token_file", &[token.as_str()])]);
     let shown = |config: &Config| config.admin_token.as_ref().map(|token| token.expose().to_owned());
 
-    let (config, sources) = load(by_flag(), &[]).expect("valid");
+    let (config, sources): (Config, _) = load(by_flag(), &[]).expect("valid");
     assert_eq!(shown(&config).as_deref(), Some("from-file"));
     assert_eq!(sources.of("admin_token"), &Source::Flag("admin-token-file"));
 
-    let (config, _) = load(by_flag(), &[("THRONG_ADMIN_TOKEN", "from-variable")]).expect("valid");
+    let (config, _): (Config, _) =
+        load(by_flag(), &[("THRONG_ADMIN_TOKEN", "from-variable")]).expect("valid");
     assert_eq!(shown(&config).as_deref(), Some("from-file"));
 
     let file = TempFile::new(&format!("admin_token_file = '{}'", token.as_str()));
@@ -238,23 +178,6 @@ fn the_admin_token() {
     );
 }
 
-#[test]
-fn what_is_printed_is_a_configuration_file() {
-    let token = TempFile::new("s3cret");
-    let mut values: Vec<(&str, &[&str])> = VALUES.iter().map(|(name, parts, _)| (*name, *parts)).collect();
-    values.retain(|(name, _)| !matches!(*name, "admin_token" | "redis_url"));
-    let path = [token.as_str()];
-    values.push(("admin_token_file", &path));
-    for flags in [flags(None, &values), flags(None, &[])] {
-        let (config, sources) = load(flags, &[]).expect("valid");
-        let printed = print(&config, &sources);
-        assert!(!printed.contains("s3cret"));
-        let file = TempFile::new(&printed);
-        let again = load(Flags { file: Some(file.0.clone()), values: vec![] }, &[]).expect("valid").0;
-        assert_eq!(again, config);
-    }
-}
-
 /// Compares `text` with the file at `path` in the repository, or writes it
 /// there when `UPDATE_GOLDEN` is set.
 fn check_golden(path: &str, text: &str) {
@@ -271,8 +194,33 @@ fn check_golden(path: &str, text: &str) {
 fn the_printed_configuration() {
     let values = flags(None, &[("reactors", &["2"]), ("labels", &["region=eu"]), ("drain_window", &["5s"])]);
     let environment = [("PORT", "9000"), ("THRONG_ADMIN_TOKEN", "s3cret")];
-    let (config, sources) = load(values, &environment).expect("valid");
+    let (config, sources): (Config, _) = load(values, &environment).expect("valid");
     check_golden("src/config/print-config.golden.toml", &print(&config, &sources));
+
+    let values = flags(None, &[("reactors", &["2"]), ("strategy", &["ip_hash"])]);
+    let environment = [("THRONG_BACKENDS", "a:1 b:2,weight=3;c:4"), ("THRONG_ADMIN_TOKEN", "s3cret")];
+    let (config, sources): (BalanceConfig, _) = load(values, &environment).expect("valid");
+    check_golden("src/balancer/config/print-config.golden.toml", &print(&config, &sources));
+}
+
+#[test]
+fn commands_share_an_environment_but_no_file() {
+    let environment = [("THRONG_BACKENDS", "a:1"), ("THRONG_NODE_ID", "n"), ("THRONG_PORT", "7")];
+    let (node, sources): (Config, _) = load(flags(None, &[]), &environment).expect("valid");
+    assert_eq!((node.port, node.node_id.as_deref()), (7, Some("n")));
+    assert_eq!(sources.of("backends"), &Source::Default);
+    let (balancer, _): (BalanceConfig, _) = load(flags(None, &[]), &environment).expect("valid");
+    assert_eq!((balancer.port, balancer.backends), (7, vec!["a:1".to_owned()]));
+
+    let unknown = load::<BalanceConfig>(flags(None, &[]), &[("THRONG_BACKEND", "a:1")]);
+    let unknown = unknown.expect_err("unknown").to_string();
+    assert_eq!(unknown, "THRONG_BACKEND: is not known; did you mean THRONG_BACKENDS?");
+
+    let file = TempFile::new("port = 1\nbackends = ['a:1']\n");
+    assert_eq!(
+        refused(flags(Some(&file.0), &[]), &[]),
+        format!("{}:2: backends is a key of throng balance, not of throng serve", file.as_str())
+    );
 }
 
 #[test]
@@ -288,18 +236,18 @@ fn a_comment_stays_a_comment() {
             .0
             .with_file_name(format!("{}\u{1}\nport = 2\n", file.0.file_name().expect("name").display()));
         fs::rename(&file.0, &odd).expect("renamed");
-        let loaded = load(flags(Some(&odd), &[]), &[]).expect("valid");
+        let loaded = load::<Config>(flags(Some(&odd), &[]), &[]).expect("valid");
         fs::remove_file(odd).expect("removed");
         loaded.1
     };
     let printed = TempFile::new(&print(&Config::default(), &sources));
-    assert_eq!(load(flags(Some(&printed.0), &[]), &[]).expect("valid").0, Config::default());
+    assert_eq!(load::<Config>(flags(Some(&printed.0), &[]), &[]).expect("valid").0, Config::default());
 }
 
 #[test]
 fn reloading_reads_the_file_again() {
     let file = TempFile::new("port = 1\nmax_connections = 10\nlog_level = 'warn'\n");
-    let loader = loader(flags(Some(&file.0), &[("log_level", &["debug"])]), &[]);
+    let loader = loader::<Config>(flags(Some(&file.0), &[("log_level", &["debug"])]), &[]);
     let (old, _) = loader.load().expect("valid");
     fs::write(&file.0, "port = 2\nmax_connections = 20\nlog_level = 'error'\n").expect("written");
     let (new, _) = loader.load().expect("valid");
@@ -312,20 +260,16 @@ fn reloading_reads_the_file_again() {
 }
 
 #[test]
-fn every_key_is_live_or_needs_a_restart() {
-    for (name, parts, _) in VALUES {
-        let key = keys::find(name).expect("a key");
-        let old = Config::default();
-        let mut new = old.clone();
-        key.read(&mut new, &parts.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("a value");
-        let (merged, changed, restart) = old.with_live_changes(&new);
-        let expected = if key.live { (new, vec![*name], vec![]) } else { (old, vec![], vec![*name]) };
-        assert_eq!((merged, changed, restart), expected, "{name}");
-    }
-    let restart: Vec<&str> = KEYS.iter().filter(|key| !key.live).map(|key| key.name).collect();
-    let expected =
-        ["port", "ws_port", "bind", "reactors", "private_fd_tables", "node_id", "service_name", "labels"];
-    let cluster = KEYS.iter().filter(|key| key.section == "Cluster").map(|key| key.name);
-    let expected: Vec<&str> = expected.into_iter().chain(cluster).chain(["log_format"]).collect();
-    assert_eq!(restart, expected);
+fn a_live_key_that_contradicts_one_that_waits_waits_too() {
+    let small = Config { redis_host: Some("r".to_owned()), ..Config::default() };
+    let alone = Config {
+        message_bytes_max: 64 << 20,
+        outbound_bytes_max: 65 << 20,
+        lame_duck: small.drain_window,
+        ..Config::default()
+    };
+    assert_eq!((small.validate(), alone.validate()), (Ok(()), Ok(())));
+    let (merged, changed, waiting) = small.with_live_changes(&alone);
+    assert_eq!((merged, changed), (small, vec![]));
+    assert_eq!(waiting, ["message_bytes_max", "outbound_bytes_max", "lame_duck", "redis_host"]);
 }

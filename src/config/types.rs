@@ -72,6 +72,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words!(SlowConsumer { DropNewest = "drop-newest", Disconnect = "disconnect" });
 words!(LogFormat { Text = "text", Json = "json" });
 

@@ -9,22 +9,25 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use ipnet::IpNet;
-use log::LevelFilter;
 
-use super::{AddressRate, Config, LogFormat, Secret, SlowConsumer};
+use super::text::{
+    array, duration_text, largest, log_levels, network, one, parse, quoted, reactors_default, size, size_text,
+};
+use super::{AddressRate, LogFormat, Secret, SlowConsumer};
 
 /// One way to read and to write a value.
-pub(super) struct Codec<T> {
+pub(crate) struct Codec<T> {
     /// Stands for a value in `--help`.
-    pub(super) form: &'static str,
+    pub(crate) form: &'static str,
     /// How many parts a value has.
-    pub(super) shape: Shape,
+    pub(crate) shape: Shape,
+    /// Whether the value is never shown.
+    pub(crate) secret: bool,
     /// Text to value; the error says what was expected.
-    pub(super) read: fn(&[String]) -> Result<T, String>,
+    pub(crate) read: fn(&[String]) -> Result<T, String>,
     /// Value to TOML; `None` when there is no value.
-    pub(super) write: fn(&T) -> Option<String>,
+    pub(crate) write: fn(&T) -> Option<String>,
 }
 
 /// How many parts a value has.
@@ -36,17 +39,21 @@ pub enum Shape {
     Switch,
     /// Any number of parts: a repeated flag, a comma-separated variable, an array.
     List,
+    /// Like a list, of items that may have commas: a variable separates them by
+    /// blanks or semicolons.
+    SpacedList,
     /// Like a list, of `name=value`; a table in the file.
     Table,
 }
 
-pub(super) const PORT: Codec<u16> = number("PORT");
-pub(super) const COUNT: Codec<usize> = number("N");
-pub(super) const RATE: Codec<u32> = number("N");
+pub(crate) const PORT: Codec<u16> = number("PORT");
+pub(crate) const COUNT: Codec<usize> = number("N");
+pub(crate) const RATE: Codec<u32> = number("N");
 
-pub(super) const WS_PORT: Codec<Option<u16>> = Codec {
+pub(crate) const WS_PORT: Codec<Option<u16>> = Codec {
     form: "PORT",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| match one(parts)? {
         "off" | "0" => Ok(None),
         "auto" => Ok(Some(0)),
@@ -59,26 +66,29 @@ pub(super) const WS_PORT: Codec<Option<u16>> = Codec {
     },
 };
 
-pub(super) const REACTORS: Codec<usize> = Codec {
+pub(crate) const REACTORS: Codec<usize> = Codec {
     form: "N",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| match one(parts)? {
-        "auto" => Ok(Config::default().reactors),
+        "auto" => Ok(reactors_default()),
         text => parse(text, "auto or a whole number"),
     },
     write: |reactors| Some(reactors.to_string()),
 };
 
-pub(super) const ADDRESS: Codec<IpAddr> = Codec {
+pub(crate) const ADDRESS: Codec<IpAddr> = Codec {
     form: "ADDRESS",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| parse(one(parts)?, "an IP address, such as 0.0.0.0 or ::"),
     write: |address| Some(quoted(address)),
 };
 
-pub(super) const SWITCH: Codec<bool> = Codec {
+pub(crate) const SWITCH: Codec<bool> = Codec {
     form: "BOOL",
     shape: Shape::Switch,
+    secret: false,
     read: |parts| match one(parts)?.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
@@ -87,37 +97,42 @@ pub(super) const SWITCH: Codec<bool> = Codec {
     write: |on| Some(on.to_string()),
 };
 
-pub(super) const TEXT: Codec<String> = Codec {
+pub(crate) const TEXT: Codec<String> = Codec {
     form: "NAME",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| one(parts).map(str::to_owned),
     write: |text| Some(quoted(text)),
 };
 
-pub(super) const OPTIONAL_TEXT: Codec<Option<String>> = Codec {
+pub(crate) const OPTIONAL_TEXT: Codec<Option<String>> = Codec {
     form: "NAME",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| one(parts).map(|text| Some(text.to_owned())),
     write: |text| text.as_ref().map(quoted),
 };
 
-pub(super) const PATH: Codec<Option<PathBuf>> = Codec {
+pub(crate) const PATH: Codec<Option<PathBuf>> = Codec {
     form: "FILE",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| one(parts).map(|text| Some(PathBuf::from(text))),
     write: |path| path.as_ref().map(|path| quoted(path.display())),
 };
 
-pub(super) const SECRET: Codec<Option<Secret>> = Codec {
+pub(crate) const SECRET: Codec<Option<Secret>> = Codec {
     form: "TOKEN",
     shape: Shape::Scalar,
+    secret: true,
     read: |parts| one(parts).map(|text| Some(Secret::new(text))),
     write: |_| None,
 };
 
-pub(super) const LABELS: Codec<BTreeMap<String, String>> = Codec {
+pub(crate) const LABELS: Codec<BTreeMap<String, String>> = Codec {
     form: "NAME=VALUE",
     shape: Shape::Table,
+    secret: false,
     read: |parts| {
         let mut labels = BTreeMap::new();
         for part in parts {
@@ -134,31 +149,35 @@ pub(super) const LABELS: Codec<BTreeMap<String, String>> = Codec {
     },
 };
 
-pub(super) const ORIGINS: Codec<Vec<String>> = Codec {
+pub(crate) const ORIGINS: Codec<Vec<String>> = Codec {
     form: "ORIGIN",
     shape: Shape::List,
+    secret: false,
     // Scheme and host have no case (RFC 6454, section 4).
     read: |parts| Ok(parts.iter().map(|origin| origin.to_ascii_lowercase()).collect()),
     write: |origins| Some(array(origins)),
 };
 
-pub(super) const NAMES: Codec<Vec<String>> = Codec {
+pub(crate) const NAMES: Codec<Vec<String>> = Codec {
     form: "NAME",
     shape: Shape::List,
+    secret: false,
     read: |parts| Ok(parts.to_vec()),
     write: |names| Some(array(names)),
 };
 
-pub(super) const NETWORKS: Codec<Vec<IpNet>> = Codec {
+pub(crate) const NETWORKS: Codec<Vec<IpNet>> = Codec {
     form: "CIDR",
     shape: Shape::List,
+    secret: false,
     read: |parts| parts.iter().map(|part| network(part)).collect(),
     write: |networks| Some(array(networks)),
 };
 
-pub(super) const ADDRESS_RATE: Codec<Option<AddressRate>> = Codec {
+pub(crate) const ADDRESS_RATE: Codec<Option<AddressRate>> = Codec {
     form: "N/SECONDS",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| match one(parts)? {
         "off" => Ok(None),
         text => text.parse().map(Some),
@@ -166,16 +185,18 @@ pub(super) const ADDRESS_RATE: Codec<Option<AddressRate>> = Codec {
     write: |rate| Some(rate.map_or(quoted("off"), quoted)),
 };
 
-pub(super) const SIZE: Codec<usize> = Codec {
+pub(crate) const SIZE: Codec<usize> = Codec {
     form: "SIZE",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| size(one(parts)?),
     write: |bytes| Some(quoted(size_text(*bytes))),
 };
 
-pub(super) const DURATION: Codec<Duration> = Codec {
+pub(crate) const DURATION: Codec<Duration> = Codec {
     form: "DURATION",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| {
         let text = one(parts)?;
         humantime::parse_duration(text)
@@ -184,23 +205,26 @@ pub(super) const DURATION: Codec<Duration> = Codec {
     write: |duration| Some(quoted(duration_text(*duration))),
 };
 
-pub(super) const SLOW_CONSUMER: Codec<SlowConsumer> = Codec {
+pub(crate) const SLOW_CONSUMER: Codec<SlowConsumer> = Codec {
     form: "drop-newest|disconnect",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| one(parts)?.parse(),
     write: |policy| Some(quoted(policy)),
 };
 
-pub(super) const LOG_FORMAT: Codec<LogFormat> = Codec {
+pub(crate) const LOG_FORMAT: Codec<LogFormat> = Codec {
     form: "text|json",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| one(parts)?.parse(),
     write: |format| Some(quoted(format)),
 };
 
-pub(super) const LOG_LEVEL: Codec<String> = Codec {
+pub(crate) const LOG_LEVEL: Codec<String> = Codec {
     form: "LEVEL",
     shape: Shape::Scalar,
+    secret: false,
     read: |parts| {
         let text = one(parts)?;
         log_levels(text).map(|_| text.to_owned())
@@ -212,83 +236,10 @@ const fn number<T: FromStr + Display>(form: &'static str) -> Codec<T> {
     Codec {
         form,
         shape: Shape::Scalar,
+        secret: false,
         read: |parts| parse(one(parts)?, format_args!("a whole number up to {}", largest::<T>())),
         write: |number| Some(number.to_string()),
     }
-}
-
-/// The largest value of an unsigned integer type.
-fn largest<T>() -> u64 {
-    u64::MAX >> (64 - 8 * size_of::<T>())
-}
-
-/// The one part of a scalar, without the white space around it.
-fn one(parts: &[String]) -> Result<&str, String> {
-    match parts {
-        [part] => Ok(part.trim()),
-        _ => Err(format!("takes one value, not {}", parts.len())),
-    }
-}
-
-fn parse<T: FromStr>(text: &str, expected: impl Display) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{text:?} is not {expected}"))
-}
-
-/// A network in CIDR notation, or one address; bits of the host are cleared.
-fn network(text: &str) -> Result<IpNet, String> {
-    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    let wrong = |_| format!("{text:?} is not a network, such as 10.0.0.0/8, or an address");
-    network.map(|network| network.trunc()).map_err(wrong)
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("{text:?} is not a size, such as 512B, 64KiB or 1MiB");
-    let bytes = text.parse::<ByteSize>().map_err(|_| wrong())?.as_u64();
-    // The parser saturates; nothing here can be that large.
-    if bytes == u64::MAX { Err(wrong()) } else { usize::try_from(bytes).map_err(|_| wrong()) }
-}
-
-/// A size as it is written in the configuration, exact.
-pub(super) fn size_text(bytes: usize) -> String {
-    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
-        Some((unit, name)) => format!("{}{name}", bytes / unit),
-        None => format!("{bytes}B"),
-    }
-}
-
-/// A duration as it is written in the configuration, exact.
-pub(super) fn duration_text(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
-}
-
-/// A string in TOML.
-fn quoted(text: impl ToString) -> String {
-    toml::Value::String(text.to_string()).to_string()
-}
-
-fn array<T: ToString>(items: &[T]) -> String {
-    format!("[{}]", items.iter().map(T::to_string).map(quoted).collect::<Vec<_>>().join(", "))
-}
-
-/// Reads `log_level`: a level for everything, and `target=level` pairs for
-/// parts of the program, separated by commas.
-///
-/// # Errors
-/// What is not a level or a pair, in one line.
-pub fn log_levels(text: &str) -> Result<Vec<(Option<&str>, LevelFilter)>, String> {
-    let level = |word: &str| {
-        word.trim().parse::<LevelFilter>().map_err(|_| {
-            format!("{word:?} is not a log level: off, error, warn, info, debug, trace, or target=level")
-        })
-    };
-    text.split(',')
-        .map(|part| match part.split_once('=') {
-            None => Ok((None, level(part)?)),
-            Some((target, word)) if !target.trim().is_empty() => Ok((Some(target.trim()), level(word)?)),
-            Some(_) => Err(format!("{part:?} has no target before =")),
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -345,7 +296,7 @@ mod tests {
         check(&WS_PORT, "auto", Some(r#""auto""#));
         check(&WS_PORT, "8765", Some("8765"));
         check(&WS_PORT, "on", None);
-        check(&REACTORS, "auto", Some(&Config::default().reactors.to_string()));
+        check(&REACTORS, "auto", Some(&reactors_default().to_string()));
         check(&REACTORS, "-2", None);
     }
 
@@ -376,20 +327,5 @@ mod tests {
         check(&LABELS, "region", None);
         assert!((LABELS.read)(&["a=1".into(), "a=2".into()]).is_err());
         assert_eq!((LABELS.write)(&BTreeMap::new()).as_deref(), Some("{}"));
-    }
-
-    #[test]
-    fn log_level_filters() {
-        let check = |text: &str, expected: Result<Vec<(Option<&str>, LevelFilter)>, ()>| {
-            assert_eq!(log_levels(text).map_err(drop), expected, "{text:?}");
-        };
-        check("info", Ok(vec![(None, LevelFilter::Info)]));
-        check(
-            "WARN, throng::ws = debug",
-            Ok(vec![(None, LevelFilter::Warn), (Some("throng::ws"), LevelFilter::Debug)]),
-        );
-        for wrong in ["", "loud", "=info", "a=b=c", "info,", "throng=", "info/x"] {
-            check(wrong, Err(()));
-        }
     }
 }

@@ -30,6 +30,9 @@ fn a_browsers_upgrade_is_read() {
     assert_eq!(head.header("x-twice"), Some("a"));
     assert_eq!(head.headers("X-TWICE").collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(head.header("absent"), None);
+    let lines: Vec<_> = head.lines().filter(|(name, _)| name.eq_ignore_ascii_case("x-twice")).collect();
+    assert_eq!(lines, [("X-Twice", &b"a"[..]), ("x-twice", b"b")]);
+    assert_eq!(head.lines().count(), 6);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod process;
 
 pub use exposition::NodeState;
 pub use names::{Counter, Gauge};
+pub use process::Usage;
 
 use crate::ids::ReactorId;
 use crate::ws::close::CloseReason;
@@ -18,6 +19,11 @@ use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the process uses. Reads two files under `/proc/self`.
+pub fn usage() -> Usage {
+    process::Process::usage()
+}
 
 /// The cells of one thread. Any thread may read them; a cell is written by one
 /// thread only, or increments are lost.
@@ -97,7 +103,8 @@ impl Metrics {
 
     /// The row of a reactor. Panics when there is no such reactor.
     pub fn thread(&self, reactor: ReactorId) -> &ThreadCounters {
-        &self.reactors()[reactor.index()]
+        assert!(reactor.index() + 1 < self.rows.len(), "there is no such reactor");
+        &self.rows[reactor.index()]
     }
 
     /// The row of the threads that are no reactors.
@@ -130,8 +137,9 @@ impl Metrics {
         exposition::write(self, node, process::Process::read())
     }
 
-    fn reactors(&self) -> &[CachePadded<ThreadCounters>] {
-        &self.rows[..self.rows.len() - 1]
+    /// The reactors' rows, in their order.
+    pub fn reactors(&self) -> impl ExactSizeIterator<Item = &ThreadCounters> {
+        self.rows[..self.rows.len() - 1].iter().map(|row| &**row)
     }
 }
 

@@ -23,7 +23,25 @@ pub(super) struct Process {
     pub(super) max_fds: Option<u64>,
 }
 
+/// What a process costs at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// Memory in RAM, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Time on a processor since the start, user and system.
+    pub cpu_seconds: Option<f64>,
+}
+
 impl Process {
+    /// Reads the two values that are looked at often, and no more than they need.
+    pub(super) fn usage() -> Usage {
+        let read = |name| fs::read_to_string(name).unwrap_or_default();
+        Usage {
+            resident_bytes: first_number(&read("/proc/self/status"), "VmRSS:").map(|kib| kib * 1024),
+            cpu_seconds: cpu_seconds(&read("/proc/self/stat")),
+        }
+    }
+
     /// Reads the values of now.
     pub(super) fn read() -> Self {
         let read = |name| fs::read_to_string(name).unwrap_or_default();

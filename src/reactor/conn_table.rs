@@ -6,20 +6,31 @@
 
 use slab::Slab;
 
-use super::connection::{Connection, Phase};
 use crate::ids::{ConnId, ReactorId};
 
+/// What a table asks of its rows.
+pub trait Row {
+    /// Which use of its slot the row is.
+    fn generation(&self) -> u32;
+    /// Called once, when the row is put into the table.
+    fn set_generation(&mut self, generation: u32);
+    /// Whether it is over, and only its slot is not free yet.
+    fn is_dead(&self) -> bool;
+    /// Marks it so.
+    fn bury(&mut self);
+}
+
 /// Rows by slot. Not thread-safe: it belongs to one reactor.
-pub struct ConnTable<S> {
+pub struct ConnTable<R> {
     reactor: ReactorId,
-    rows: Slab<Connection<S>>,
+    rows: Slab<R>,
     /// One past the highest slot ever used since the table was last shrunk.
     high_water: u32,
     next_generation: u32,
     dead: Vec<u32>,
 }
 
-impl<S> ConnTable<S> {
+impl<R: Row> ConnTable<R> {
     /// A table with room for `rows` before it has to grow.
     pub fn with_capacity(reactor: ReactorId, rows: usize) -> Self {
         ConnTable {
@@ -52,21 +63,21 @@ impl<S> ConnTable<S> {
     }
 
     /// Adds a row and names its slot. The caller has asked [`ConnTable::has_room`].
-    pub fn insert(&mut self, mut connection: Connection<S>) -> u32 {
-        connection.generation = self.next_generation;
+    pub fn insert(&mut self, mut row: R) -> u32 {
+        row.set_generation(self.next_generation);
         self.next_generation = self.next_generation.wrapping_add(1);
-        let slot = self.rows.insert(connection) as u32;
+        let slot = self.rows.insert(row) as u32;
         self.high_water = self.high_water.max(slot + 1);
         slot
     }
 
     /// The row in a slot, unless it is vacant or dead.
-    pub fn get(&mut self, slot: u32) -> Option<&mut Connection<S>> {
-        self.rows.get_mut(slot as usize).filter(|row| row.phase != Phase::Dead)
+    pub fn get(&mut self, slot: u32) -> Option<&mut R> {
+        self.rows.get_mut(slot as usize).filter(|row| !row.is_dead())
     }
 
     /// The row in a slot, dead ones included.
-    pub fn any(&mut self, slot: u32) -> Option<&mut Connection<S>> {
+    pub fn any(&mut self, slot: u32) -> Option<&mut R> {
         self.rows.get_mut(slot as usize)
     }
 
@@ -74,19 +85,19 @@ impl<S> ConnTable<S> {
     pub fn find(&mut self, id: ConnId) -> Option<u32> {
         debug_assert_eq!(id.reactor(), self.reactor);
         let slot = id.slot();
-        self.get(slot).filter(|row| row.generation == id.generation()).map(|_| slot)
+        self.get(slot).filter(|row| row.generation() == id.generation()).map(|_| slot)
     }
 
     /// The id of the connection in a slot.
     pub fn id(&self, slot: u32) -> Option<ConnId> {
         let row = self.rows.get(slot as usize)?;
-        Some(ConnId::new(self.reactor, slot, row.generation))
+        Some(ConnId::new(self.reactor, slot, row.generation()))
     }
 
     /// Marks a row dead; its slot is freed by [`ConnTable::reap`].
     pub fn bury(&mut self, slot: u32) {
         if let Some(row) = self.get(slot) {
-            row.phase = Phase::Dead;
+            row.bury();
             self.dead.push(slot);
         }
     }
@@ -114,8 +125,9 @@ impl<S> ConnTable<S> {
 mod tests {
     use super::*;
     use crate::clock::Tick;
+    use crate::reactor::connection::Connection;
 
-    fn table() -> ConnTable<()> {
+    fn table() -> ConnTable<Connection<()>> {
         ConnTable::with_capacity(ReactorId(3), 4)
     }
 

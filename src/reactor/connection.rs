@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 
+use super::conn_table::Row;
 use super::outbound::Outbound;
 use crate::clock::Tick;
 use crate::ws::assembler::Unfinished;
@@ -144,6 +145,24 @@ pub enum Flag {
     PeerDone = 128,
     /// It became a WebSocket.
     WebSocket = 256,
+}
+
+impl<S> Row for Connection<S> {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn set_generation(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+
+    fn is_dead(&self) -> bool {
+        self.phase == Phase::Dead
+    }
+
+    fn bury(&mut self) {
+        self.phase = Phase::Dead;
+    }
 }
 
 impl<S> Connection<S> {

@@ -11,6 +11,7 @@
 
 pub mod conn_table;
 pub mod connection;
+pub(crate) mod door;
 pub mod mailbox;
 pub mod message;
 pub mod outbound;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Sender;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::clock::Tick;
@@ -52,12 +53,13 @@ use crate::metrics::{Counter, Gauge, ThreadCounters};
 use crate::net;
 use crate::ws::deflate::{Deflater, Inflater};
 
-use accept::Spare;
 use asks::Asks;
 use batch::Batches;
 use closing::Closing;
 use conn_table::ConnTable;
+use connection::Connection;
 use deliver::Members;
+use door::Spare;
 use mailbox::{Inbox, Mailbox, mailbox};
 use message::{News, Order, ReactorMessage};
 use outgoing::Outgoing;
@@ -147,7 +149,7 @@ pub struct Reactor {
     backlog: VecDeque<(ReactorId, ReactorMessage)>,
     /// The same for the cluster.
     cluster_backlog: VecDeque<ClusterMessage>,
-    table: ConnTable<TcpStream>,
+    table: ConnTable<Connection>,
     hub: Hub,
     outgoing: Outgoing,
     /// Open connections, by what a broadcast must do for them.

@@ -169,7 +169,7 @@ impl Reactor {
         let phase = self.shared.phase();
         let overview = self.shared.overview.as_ref();
         let nodes = match head.path {
-            "/nodes" => overview.map(|overview| overview.nodes()).unwrap_or_default(),
+            "/nodes" | "/api/overview" => overview.map(|overview| overview.nodes()).unwrap_or_default(),
             _ => Vec::new(),
         };
         let cluster = overview.map(|overview| ClusterView { state: overview.state().name(), nodes: &nodes });
@@ -182,6 +182,7 @@ impl Reactor {
             address: self.shared.advertised,
             timestamp: &timestamp,
             connections: self.shared.open.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            connections_max: self.config.max_connections as u64,
             phase: phase.name(),
             ready: phase == drain::Phase::Serving,
             metrics: &self.shared.metrics,

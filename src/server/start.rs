@@ -13,9 +13,11 @@ use crossbeam_channel::{Sender, bounded};
 use serde_json::value::RawValue;
 
 use super::Server;
+use super::crew::Node;
 use super::supervisor::{self, Supervisor};
+use super::threads::{self, Part};
 use crate::cluster::Prepared;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Settings};
 use crate::drain::Phase;
 use crate::hub::Homes;
 use crate::identity::{Identity, Probe};
@@ -25,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::reactor::message::News;
 use crate::reactor::shared::Shared;
-use crate::reactor::{self, Parts, Ways};
+use crate::reactor::{self, Parts, Reactor, Ways};
 
 /// Why a node did not start.
 #[derive(Debug)]
@@ -88,7 +90,8 @@ pub(super) fn start(config: Config) -> Result<Server, StartError> {
     let orders = ways.into_iter().map(|way| way.orders).collect();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let supervisor = Supervisor::new(shared.clone(), config, orders, reactors, cluster, events);
+    let supervisor =
+        Supervisor::new(Node { shared: shared.clone(), orders, cluster }, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
@@ -148,49 +151,13 @@ fn spawn(
     config: &Arc<Config>,
     news: &Sender<News>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let owned: Vec<Vec<RawFd>> = parts.iter().map(Parts::descriptors).collect();
-    let (settled, settled_in) = bounded(parts.len());
-    let mut threads = Vec::new();
-    for (index, part) in parts.into_iter().enumerate() {
-        let others = owned.iter().enumerate().filter(|(other, _)| *other != index);
-        let foreign: Vec<RawFd> = others.flat_map(|(_, descriptors)| descriptors.iter().copied()).collect();
-        let private = config.private_fd_tables;
-        let (shared, config, news, settled) = (shared.clone(), config.clone(), news.clone(), settled.clone());
-        let life = move || {
-            let foreign = private.then_some(&foreign[..]);
-            let made = reactor::settle_in(part, shared, config, news.clone(), foreign);
-            let (outcome, reactor) = match made {
-                Ok(reactor) => (Ok(()), Some(reactor)),
-                Err(error) => (Err(error), None),
-            };
-            drop(settled.send(outcome));
-            let _obituary = Obituary(ReactorId(index as u8), news);
-            if let Some(reactor) = reactor {
-                reactor.run();
-            }
-        };
-        let thread = thread::Builder::new().name(format!("throng-{index}")).spawn(life);
-        threads.push(thread.map_err(|error| StartError::System("start a reactor's thread", error))?);
-    }
-    for _ in 0..threads.len() {
-        if let Ok(Err(error)) = settled_in.recv() {
-            return Err(StartError::System("give a reactor its descriptors", error));
-        }
-    }
-    if config.private_fd_tables {
-        // The reactors have their own; ours would keep the ports open after theirs are closed.
-        net::close_copies(&owned.concat());
-    }
-    Ok(threads)
-}
-
-/// Tells the supervisor when a reactor's thread ends, however it does.
-struct Obituary(ReactorId, Sender<News>);
-
-impl Drop for Obituary {
-    fn drop(&mut self) {
-        drop(self.1.send(News::Ended(self.0)));
-    }
+    let parts = parts.into_iter().map(|parts| Part { descriptors: parts.descriptors(), parts }).collect();
+    let private_fd_tables = config.private_fd_tables;
+    let (shared, config, told) = (shared.clone(), config.clone(), news.clone());
+    let settle = move |parts, foreign: Option<&[RawFd]>| {
+        reactor::settle_in(parts, shared.clone(), config.clone(), told.clone(), foreign)
+    };
+    threads::spawn(parts, private_fd_tables, news, News::Ended, settle, Reactor::run)
 }
 
 fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, config: &Config) {

@@ -1,32 +1,58 @@
-//! The thread that watches over a node: it turns commands and news from the
+//! The thread that watches over a service: it turns commands and news from the
 //! reactors into orders, and keeps the drain's clock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::Settings;
 use crate::drain::{Action, Drain, Phase, Plan};
-use crate::metrics::Gauge;
-use crate::reactor::mailbox::Mailbox;
-use crate::reactor::message::{News, Order, Tally};
-use crate::reactor::shared::Shared;
+use crate::reactor::mailbox::{Mailbox, Weigh};
+use crate::reactor::message::{News, Tally};
 
 /// Events kept for whoever listens; older ones are not overwritten, newer ones dropped.
-pub(super) const EVENTS: usize = 16;
+pub(crate) const EVENTS: usize = 16;
 
 /// What the handle asks for.
-pub(super) enum Command {
+pub(crate) enum Command<C> {
     Drain,
-    Reload(Box<Config>, Sender<(Vec<&'static str>, Vec<&'static str>)>),
+    Reload(Box<C>, Sender<(Vec<&'static str>, Vec<&'static str>)>),
     Stop,
 }
 
-/// How a node ended.
+/// What is watched over: reactors, and whatever else a service has.
+pub(crate) trait Crew: Send + 'static {
+    /// The service's configuration.
+    type Config: Settings + Send + Sync;
+
+    /// How long each part of a drain may take.
+    fn plan(config: &Self::Config) -> Plan;
+
+    /// Connections open now.
+    fn connections(&self) -> usize;
+
+    /// Everybody is to see that the service is in this phase.
+    fn set_phase(&self, phase: Phase);
+
+    /// The reactors are to close their connections as scheduled.
+    fn order_close(&self);
+
+    /// The reactors are to cut off what is left.
+    fn order_abort(&self);
+
+    /// The reactors, and whatever else, are to take over new settings.
+    fn order_reload(&self, config: &Arc<Self::Config>);
+
+    /// Nothing is connected any more.
+    fn has_drained(&self, took: Duration, tally: &Tally);
+
+    /// Everything is to end: what is no reactor has ended on return.
+    fn stop(&mut self);
+}
+
+/// How a node, or a balancer, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// It drained. `forced` connections were cut off at the deadline.
@@ -40,7 +66,7 @@ pub enum Ending {
     Failed,
 }
 
-/// Something that happened to a node.
+/// Something that happened to a node, or to a balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerEvent {
     /// It has entered this phase.
@@ -49,42 +75,28 @@ pub enum ServerEvent {
     Ended(Ending),
 }
 
-pub(super) struct Supervisor {
-    shared: Arc<Shared>,
-    config: Arc<Config>,
-    orders: Vec<Mailbox<Order>>,
+pub(crate) struct Supervisor<C: Crew> {
+    crew: C,
+    config: Arc<C::Config>,
     reactors: Vec<JoinHandle<()>>,
-    cluster: Option<Cluster>,
     events: Sender<ServerEvent>,
     drain: Drain,
     began: Instant,
     tally: Tally,
 }
 
-impl Supervisor {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        config: Arc<Config>,
-        orders: Vec<Mailbox<Order>>,
+impl<C: Crew> Supervisor<C> {
+    pub(crate) fn new(
+        crew: C,
+        config: Arc<C::Config>,
         reactors: Vec<JoinHandle<()>>,
-        cluster: Option<Cluster>,
         events: Sender<ServerEvent>,
     ) -> Self {
         let drain = Drain::new(reactors.len());
-        Supervisor {
-            shared,
-            config,
-            orders,
-            reactors,
-            cluster,
-            events,
-            drain,
-            began: Instant::now(),
-            tally: Tally::default(),
-        }
+        Supervisor { crew, config, reactors, events, drain, began: Instant::now(), tally: Tally::default() }
     }
 
-    pub(super) fn run(mut self, commands: &Receiver<Command>, news: &Receiver<News>) -> Ending {
+    pub(crate) fn run(mut self, commands: &Receiver<Command<C::Config>>, news: &Receiver<News>) -> Ending {
         let ending = loop {
             let deadline = self.drain.poll_deadline();
             let alarm = deadline.map_or_else(never, |at| after(at.saturating_duration_since(Instant::now())));
@@ -100,10 +112,7 @@ impl Supervisor {
                 break ending;
             }
         };
-        if let Some(cluster) = self.cluster.take() {
-            cluster.stop();
-        }
-        self.order(|| Order::Stop);
+        self.crew.stop();
         for reactor in self.reactors.drain(..) {
             if reactor.join().is_err() {
                 log::error!("a reactor's thread panicked");
@@ -113,23 +122,17 @@ impl Supervisor {
         ending
     }
 
-    fn obey(&mut self, command: Command) -> Option<Ending> {
+    fn obey(&mut self, command: Command<C::Config>) -> Option<Ending> {
         match command {
             Command::Stop => Some(Ending::Stopped),
             Command::Drain => {
-                let plan = Plan {
-                    lame_duck: self.config.lame_duck,
-                    window: self.config.drain_window,
-                    timeout: self.config.drain_timeout,
-                };
-                let action = self.drain.handle_request(plan, Instant::now())?;
+                let action = self.drain.handle_request(C::plan(&self.config), Instant::now())?;
                 self.act(action)
             }
             Command::Reload(config, answer) => {
                 let (merged, changed, restart) = self.config.with_live_changes(&config);
                 self.config = Arc::new(merged);
-                let config = self.config.clone();
-                self.order(|| Order::Reload(config.clone()));
+                self.crew.order_reload(&self.config);
                 drop(answer.try_send((changed, restart)));
                 None
             }
@@ -155,25 +158,25 @@ impl Supervisor {
 
     fn act(&mut self, action: Action) -> Option<Ending> {
         let phase = self.drain.phase();
-        self.shared.phase.store(phase as u8, Ordering::Release);
+        self.crew.set_phase(phase);
         let _ = self.events.try_send(ServerEvent::Phase(phase));
         match action {
             Action::FailReadiness => {
                 self.began = Instant::now();
-                let seconds = self.config.lame_duck.as_secs_f32();
+                let seconds = C::plan(&self.config).lame_duck.as_secs_f32();
                 log::info!("draining: not ready any more, still serving for {seconds} s");
                 None
             }
             Action::CloseConnections => {
-                let open = self.shared.open.load(Ordering::Relaxed);
-                let window = self.config.drain_window.as_secs_f32();
+                let open = self.crew.connections();
+                let window = C::plan(&self.config).window.as_secs_f32();
                 log::info!("draining: telling {open} connections, closing them over {window} s");
-                self.order(|| Order::Close { reason: "draining" });
+                self.crew.order_close();
                 None
             }
             Action::Abort => {
                 log::warn!("draining: the deadline passed, cutting off what is left");
-                self.order(|| Order::Abort);
+                self.crew.order_abort();
                 None
             }
             Action::Finish => Some(self.finish()),
@@ -183,8 +186,7 @@ impl Supervisor {
     fn finish(&self) -> Ending {
         let Tally { told, closed, forced, business } = self.tally;
         let took = self.began.elapsed();
-        let counters = self.shared.metrics.node();
-        counters.set(Gauge::DrainMilliseconds, took.as_millis() as u64);
+        self.crew.has_drained(took, &self.tally);
         let seconds = took.as_secs_f32();
         let extra = if business > 0 { format!(", {business} last messages sent") } else { String::new() };
         log::info!(
@@ -192,17 +194,17 @@ impl Supervisor {
         );
         Ending::Drained { forced }
     }
+}
 
-    /// Gives every reactor an order. The queue is far larger than the orders
-    /// of a node's life; should it be full, trying again is right.
-    fn order(&self, order: impl Fn() -> Order) {
-        for mailbox in &self.orders {
-            for _ in 0..ORDER_TRIES {
-                if mailbox.post(order()).is_ok() {
-                    break;
-                }
-                std::thread::park_timeout(Duration::from_millis(10));
+/// Gives every reactor an order. The queue is far larger than the orders of a
+/// service's life; should it be full, trying again is right.
+pub(crate) fn order<O: Weigh>(reactors: &[Mailbox<O>], order: impl Fn() -> O) {
+    for mailbox in reactors {
+        for _ in 0..ORDER_TRIES {
+            if mailbox.post(order()).is_ok() {
+                break;
             }
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 }

@@ -34,6 +34,7 @@ impl Request<'_> {
             address: "10.0.0.1:8080".parse().expect("an address"),
             timestamp: "2026-01-02T03:04:05Z",
             connections: 17,
+            connections_max: 1000,
             phase: if self.ready { "serving" } else { "lame_duck" },
             ready: self.ready,
             cluster: None,
@@ -110,6 +111,47 @@ fn metrics_are_openmetrics_text() {
     let text = String::from_utf8_lossy(&response.body);
     assert!(text.contains("throng_node_info{node=\"10.0.0.1:8080\",version=\"1.2.3\"} 1\n"), "{text}");
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn the_overview_has_all_that_the_page_shows() {
+    let response = request("GET /api/overview").response();
+    assert_eq!((response.status, response.content_type), (200, "application/json"));
+    let body: Value = serde_json::from_slice(&response.body).expect("JSON");
+    let text = |field: &str| body[field].as_str().map(str::to_owned).unwrap_or_default();
+    assert_eq!(text("timestamp"), "2026-01-02T03:04:05Z");
+    assert_eq!(
+        (text("node_id"), text("service"), text("version")),
+        ("10.0.0.1:8080".into(), "throng".into(), "1.2.3".into())
+    );
+    assert_eq!(
+        (body["identity"]["instance_id"].as_str(), text("phase")),
+        (Some("0123abcd"), "serving".into())
+    );
+    assert_eq!((&body["connections"], &body["connections_max"]), (&17.into(), &1000.into()));
+    for counter in
+        ["accepted", "messages_received", "messages_sent", "bytes_sent", "slow_consumer", "cluster_lost"]
+    {
+        assert_eq!(body["counters"][counter], 0, "{counter}");
+    }
+    assert_eq!(body["closed"], serde_json::json!({}));
+    let reactor = serde_json::json!({"connections": 0, "sockets": 0, "outbound_bytes": 0, "mailbox": 0});
+    assert_eq!(body["reactors"], serde_json::json!([reactor]));
+    assert_eq!((&body["cluster"], body["nodes"].as_array().map(Vec::len)), (&Value::Null, Some(1)));
+    assert!(body["resident_bytes"].as_u64() > Some(0) && body["cpu_seconds"].is_f64());
+}
+
+#[test]
+fn the_dashboard_is_a_page_under_a_policy() {
+    for line in ["GET /dashboard", "HEAD /dashboard"] {
+        let response = request(line).response();
+        assert_eq!((response.status, response.content_type), (200, "text/html; charset=utf-8"));
+        assert!(
+            header(&response, "content-security-policy").is_some_and(|policy| policy.contains("'sha256-"))
+        );
+    }
+    request("POST /dashboard").check_refused(405, "GET, HEAD");
+    request("DELETE /api/overview").check_refused(405, "GET, HEAD");
 }
 
 #[test]

@@ -289,8 +289,8 @@ mod tests {
         received.begin_by(7, now);
         received.begin_by(7, now);
         assert_eq!(received.poll(now), Some(Due::Ask(7..9)));
-        assert_eq!(received.settle(&(5..8), now), [7..8]);
-        assert_eq!(received.into_missing().collect::<Vec<_>>(), [8..9]);
+        assert_eq!(received.settle(&(5..8), now).pop(), Some(7..8));
+        assert_eq!(received.into_missing().next(), Some(8..9));
     }
 
     #[test]

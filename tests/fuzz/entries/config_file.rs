@@ -4,7 +4,8 @@ use super::{Entry, owned};
 use std::fs;
 use std::path::{Path, PathBuf};
 use throng::Config;
-use throng::config::{ConfigError, Flags, Loader, Sources, print};
+use throng::balancer::config::BalanceConfig;
+use throng::config::{ConfigError, Flags, Loader, Settings, Sources, print};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "config_file",
@@ -19,6 +20,9 @@ pub(super) const ENTRY: Entry = Entry {
         "outbound_bytes_max = \"1MiB\"\n",
         "slow_consumer = \"drop_newest\"\n",
         "log_level = \"info,throng=debug\"\n",
+        "backends = [\"a:1,weight=2,max=3\", \"[::1]:80\"]\n",
+        "backends_dns = \"nodes:80\"\n",
+        "strategy = \"ip_hash\"\n",
         "bind = \"::\"\n",
         "= ",
         "\n",
@@ -50,10 +54,12 @@ fn samples() -> Vec<Vec<u8>> {
     ]);
     let defaults = Config { reactors: 2, ..Config::default() };
     samples.push(print(&defaults, &Sources::default()).into_bytes());
+    let balance = BalanceConfig { reactors: 2, backends: vec!["a:1".to_owned()], ..BalanceConfig::default() };
+    samples.push(print(&balance, &Sources::default()).into_bytes());
     samples
 }
 
-fn load(path: &Path, text: &[u8]) -> Result<(Config, Sources), ConfigError> {
+fn load<C: Settings>(path: &Path, text: &[u8]) -> Result<(C, Sources), ConfigError> {
     fs::write(path, text).expect("a temporary file");
     Loader::new(Flags { file: Some(path.to_owned()), values: Vec::new() }, []).load()
 }
@@ -68,13 +74,17 @@ fn scratch() -> PathBuf {
 }
 
 fn check(input: &[u8]) -> bool {
+    check_as::<Config>(input) | check_as::<BalanceConfig>(input)
+}
+
+fn check_as<C: Settings>(input: &[u8]) -> bool {
     let path = scratch();
-    let loaded = load(&path, input);
+    let loaded = load::<C>(&path, input);
     let accepted = loaded.is_ok();
     match loaded {
         Ok((config, sources)) => {
             assert_eq!(config.validate(), Ok(()));
-            let (again, _) = load(&path, print(&config, &sources).as_bytes()).expect("what was printed");
+            let (again, _) = load::<C>(&path, print(&config, &sources).as_bytes()).expect("what was printed");
             assert_eq!(again, config, "what was printed means something else");
         }
         Err(error) => {

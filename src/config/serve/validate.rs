@@ -1,14 +1,17 @@
 //! Bounds of each key, and the relations between keys.
 
-use std::fmt::Display;
 use std::time::Duration;
 
-use super::value::{duration_text as duration, size_text as size};
-use super::{Config, ConfigError, log_levels};
+use super::Config;
 use crate::cluster::registry::Names;
-use crate::limits::{self, CLUSTER_TEXT_BYTES, STREAM_RING_BYTES};
+use crate::config::ConfigError;
+use crate::config::bounds::{
+    self, DAY, HOUR, ITEM_BYTES_MAX, MAX_CONNECTIONS_MAX, TIMEOUT_MIN, between, count, lasting, longer,
+    plain, sizes,
+};
+use crate::config::text::size_text as size;
+use crate::limits::{CLUSTER_TEXT_BYTES, REACTORS_MAX, STREAM_RING_BYTES};
 
-const MAX_CONNECTIONS_MAX: usize = 16 * 1024 * 1024;
 const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
 const OUTBOUND_BYTES_MAX_MAX: usize = 1024 * 1024 * 1024;
 /// Room beside the largest message for the frames that go with it.
@@ -16,37 +19,26 @@ const OUTBOUND_SPARE_BYTES: usize = 4 * 1024;
 /// What a connection's row counts up to.
 const MESSAGES_PER_SECOND_MAX: u32 = 65_535;
 const NAME_BYTES_MAX: usize = 253;
-const LIST_ITEMS_MAX: usize = 256;
-const ITEM_BYTES_MAX: usize = 256;
-const TOKEN_BYTES_MAX: usize = 4096;
 
-const TIMEOUT_MIN: Duration = Duration::from_millis(10);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Checks everything, in the order of the documentation.
+pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
+    config.validate_listeners()?;
+    config.validate_identity()?;
+    config.validate_limits()?;
+    config.validate_timeouts()?;
+    config.validate_policy()?;
+    config.validate_drain()?;
+    bounds::admin_token(config.admin_token.as_ref())?;
+    config.validate_cluster()?;
+    bounds::log_level(&config.log_level)
+}
 
 impl Config {
-    /// Checks every bound and every relation between keys.
-    ///
-    /// # Errors
-    /// The first key, in the order of the documentation, that is out of its
-    /// bounds or contradicts another.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        self.validate_listeners()?;
-        self.validate_identity()?;
-        self.validate_limits()?;
-        self.validate_timeouts()?;
-        self.validate_policy()?;
-        self.validate_drain()?;
-        self.validate_cluster()?;
-        self.validate_admin()?;
-        log_levels(&self.log_level).map(drop).map_err(|wrong| ConfigError::key("log_level", wrong))
-    }
-
     fn validate_listeners(&self) -> Result<(), ConfigError> {
         if self.port != 0 && self.ws_port == Some(self.port) {
             return Err(ConfigError::key("ws_port", "is the same as port; use off for a single port"));
         }
-        between("reactors", self.reactors, 1, limits::REACTORS_MAX)
+        between("reactors", self.reactors, 1, REACTORS_MAX)
     }
 
     fn validate_identity(&self) -> Result<(), ConfigError> {
@@ -73,13 +65,7 @@ impl Config {
 
     fn validate_limits(&self) -> Result<(), ConfigError> {
         between("max_connections", self.max_connections, 1, MAX_CONNECTIONS_MAX)?;
-        if let Some(rate) = self.connections_per_address {
-            let whole = rate.window.subsec_nanos() == 0;
-            if rate.connections == 0 || !whole || rate.window.is_zero() || rate.window > HOUR {
-                let message = format!("{rate} is not at least 1 connection in 1 to 3600 seconds");
-                return Err(ConfigError::key("connections_per_address", message));
-            }
-        }
+        bounds::address_rate(self.connections_per_address)?;
         count("trusted_proxies", self.trusted_proxies.len())?;
         between("messages_per_second", self.messages_per_second, 0, MESSAGES_PER_SECOND_MAX)?;
         sizes("message_bytes_max", self.message_bytes_max, 1, MESSAGE_BYTES_MAX_MAX)?;
@@ -132,17 +118,7 @@ impl Config {
     }
 
     fn validate_drain(&self) -> Result<(), ConfigError> {
-        lasting("lame_duck", self.lame_duck, Duration::ZERO, HOUR)?;
-        lasting("drain_window", self.drain_window, Duration::ZERO, HOUR)?;
-        lasting("drain_timeout", self.drain_timeout, TIMEOUT_MIN, 2 * HOUR)?;
-        if self.drain_timeout < self.drain_window {
-            let message = format!(
-                "{} is shorter than drain_window ({})",
-                duration(self.drain_timeout),
-                duration(self.drain_window)
-            );
-            return Err(ConfigError::key("drain_timeout", message));
-        }
+        bounds::drain(self.lame_duck, self.drain_window, self.drain_timeout)?;
         lasting("simulate_interval", self.simulate_interval, Duration::from_millis(1), HOUR)
     }
 
@@ -166,73 +142,6 @@ impl Config {
         lasting("lookup_cache_time", self.lookup_cache_time, Duration::from_millis(100), HOUR)?;
         sizes("cluster_ring_bytes", self.cluster_ring_bytes, 64 * 1024, STREAM_RING_BYTES)
     }
-
-    fn validate_admin(&self) -> Result<(), ConfigError> {
-        let Some(token) = &self.admin_token else { return Ok(()) };
-        let token = token.expose();
-        // What a Bearer header can carry, RFC 6750, section 2.1.
-        if token.is_empty()
-            || token.len() > TOKEN_BYTES_MAX
-            || !token.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            let message = format!("is not 1 to {TOKEN_BYTES_MAX} visible ASCII characters");
-            return Err(ConfigError::key("admin_token", message));
-        }
-        Ok(())
-    }
-}
-
-fn between<T: PartialOrd + Display>(
-    key: &'static str,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<(), ConfigError> {
-    if value < least || value > most {
-        return Err(ConfigError::key(key, format!("{value} is not between {least} and {most}")));
-    }
-    Ok(())
-}
-
-fn sizes(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
-    if value < least || value > most {
-        let message = format!("{} is not between {} and {}", size(value), size(least), size(most));
-        return Err(ConfigError::key(key, message));
-    }
-    Ok(())
-}
-
-fn lasting(key: &'static str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
-    if value < least || value > most {
-        let message =
-            format!("{} is not between {} and {}", duration(value), duration(least), duration(most));
-        return Err(ConfigError::key(key, message));
-    }
-    Ok(())
-}
-
-fn longer(key: &'static str, value: Duration, other_key: &str, other: Duration) -> Result<(), ConfigError> {
-    if value <= other {
-        let message = format!("{} is not longer than {other_key} ({})", duration(value), duration(other));
-        return Err(ConfigError::key(key, message));
-    }
-    Ok(())
-}
-
-fn count(key: &'static str, items: usize) -> Result<(), ConfigError> {
-    if items > LIST_ITEMS_MAX {
-        return Err(ConfigError::key(key, format!("{items} items are more than {LIST_ITEMS_MAX}")));
-    }
-    Ok(())
-}
-
-/// A name that is shown to people and printed in logs.
-fn plain(key: &'static str, name: &str) -> Result<(), ConfigError> {
-    if name.trim().is_empty() || name.len() > ITEM_BYTES_MAX || name.chars().any(char::is_control) {
-        let message = format!("{name:?} is not a name of 1 to {ITEM_BYTES_MAX} bytes of plain text");
-        return Err(ConfigError::key(key, message));
-    }
-    Ok(())
 }
 
 /// `scheme://host[:port]` as browsers send it, or `null` (RFC 6454, section 7.1).
@@ -256,7 +165,7 @@ fn is_token(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AddressRate, Secret};
+    use crate::config::{AddressRate, Secret, Settings};
 
     /// Applies `change` to the defaults; `expected` is the key that is refused.
     fn check(expected: Option<&str>, change: impl FnOnce(&mut Config)) {

@@ -1,0 +1,60 @@
+//! A node as its supervisor sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::supervisor::{Crew, order};
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::drain::{Phase, Plan};
+use crate::metrics::Gauge;
+use crate::reactor::mailbox::Mailbox;
+use crate::reactor::message::{Order, Tally};
+use crate::reactor::shared::Shared;
+
+/// The reactors of a node, and its part in the cluster.
+pub(super) struct Node {
+    pub(super) shared: Arc<Shared>,
+    pub(super) orders: Vec<Mailbox<Order>>,
+    pub(super) cluster: Option<Cluster>,
+}
+
+impl Crew for Node {
+    type Config = Config;
+
+    fn plan(config: &Config) -> Plan {
+        Plan { lame_duck: config.lame_duck, window: config.drain_window, timeout: config.drain_timeout }
+    }
+
+    fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.shared.phase.store(phase as u8, Ordering::Release);
+    }
+
+    fn order_close(&self) {
+        order(&self.orders, || Order::Close { reason: "draining" });
+    }
+
+    fn order_abort(&self) {
+        order(&self.orders, || Order::Abort);
+    }
+
+    fn order_reload(&self, config: &Arc<Config>) {
+        order(&self.orders, || Order::Reload(config.clone()));
+    }
+
+    fn has_drained(&self, took: Duration, _: &Tally) {
+        self.shared.metrics.node().set(Gauge::DrainMilliseconds, took.as_millis() as u64);
+    }
+
+    fn stop(&mut self) {
+        if let Some(cluster) = self.cluster.take() {
+            cluster.stop();
+        }
+        order(&self.orders, || Order::Stop);
+    }
+}
