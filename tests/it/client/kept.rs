@@ -12,7 +12,7 @@ use crate::node::{Launch, Node};
 const QUICK: [&str; 4] = ["--backoff-first", "100ms", "--backoff-max", "300ms"];
 
 /// A little for the clocks and threads of a busy machine.
-const SLACK: Duration = Duration::from_millis(400);
+const SLACK: Duration = Duration::from_secs(2);
 
 /// A node like `node`, on its port.
 fn again(node: &Node, args: &[&str]) -> Node {
@@ -130,11 +130,13 @@ fn retry_after_is_obeyed() {
         assert!(failed["why"].as_str().unwrap().contains(&status[..3]), "{failed}");
         let wait = span(&failed, "retry_in_ms");
         assert!((Duration::from_secs(1)..=Duration::from_millis(1100)).contains(&wait), "{failed}");
-        let _peer = server.accept();
+        let mut peer = server.accept();
         let came = start.elapsed();
         assert!((wait..wait + SLACK).contains(&came), "{came:?} {wait:?}");
         one.next("connected");
-        assert_eq!(one.end().1, 0);
+        one.process.signal(libc::SIGTERM);
+        peer.closed(true);
+        assert_eq!(one.ended().1, 0);
     }
 }
 
@@ -217,7 +219,7 @@ fn a_silent_server_is_given_up() {
     let gone = one.next("disconnected");
     assert!(gone["reason"].as_str().unwrap().contains("sign of life"), "{gone}");
     let took = start.elapsed();
-    assert!((Duration::from_millis(290)..Duration::from_millis(300) + 2 * SLACK).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(290)..Duration::from_millis(300) + SLACK).contains(&took), "{took:?}");
     // One that answers pings stays.
     let mut alive = server.accept();
     one.next("connected");

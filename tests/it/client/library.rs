@@ -1,10 +1,13 @@
 //! The client as a library.
 
+use std::io::Write;
+use std::net::Shutdown;
 use std::time::Duration;
 
+use throng::client::backoff::Policy;
 use throng::client::{Client, Event, Options, SendError, What};
 
-use super::scripted::Scripted;
+use super::scripted::{Peer, Scripted};
 use super::url;
 use crate::node::{DEADLINE, Node, eventually};
 
@@ -158,6 +161,36 @@ fn a_server_that_breaks_the_protocol_is_told_and_left() {
     let (_, reason) = next(&client, reason);
     assert!(reason.contains("broke the protocol"), "{reason}");
     server.accept();
+}
+
+#[test]
+fn whatever_a_server_sends_the_client_lives() {
+    const SEED: u64 = 0x5eed;
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let server = Scripted::new();
+    let backoff =
+        Policy { first: Duration::from_millis(2), max: Duration::from_millis(2), ..Policy::default() };
+    let options = Options { keep_trying: true, message_bytes_max: 4096, backoff, ..options(&server.url()) };
+    let client = Client::connect(options).unwrap();
+    for round in 0..200 {
+        // Half of them before the handshake is done, half after it.
+        let peer = (round % 2 == 1).then(|| server.accept());
+        let mut stream = peer.as_ref().map_or_else(|| server.connection(), Peer::another_end);
+        let mut bytes: Vec<u8> = (0..random.usize(1..3000)).map(|_| random.u8(..)).collect();
+        if random.bool() {
+            bytes[0] = 0x81;
+            bytes.splice(1..1, [126, 1, 0]);
+        }
+        // The client may have had enough of it already.
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(Shutdown::Both);
+        while client.events().try_recv().is_ok() {}
+    }
+    let mut peer = server.accept();
+    peer.send("all is well");
+    while next(&client, text).1 != "all is well" {}
+    drop(peer);
+    assert_eq!(client.close().connections, 1);
 }
 
 #[test]

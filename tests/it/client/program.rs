@@ -58,6 +58,20 @@ fn a_server_of_the_environment_and_nobody_there() {
 }
 
 #[test]
+fn the_sums_so_far_are_shown() {
+    let node = Node::start(&[]);
+    let mut one = client(&url(&node), &["--interval", "10ms", "--status", "100ms"]);
+    one.next("status");
+    let status = one.next("status");
+    assert!(status["sent"].as_u64().unwrap() > 0 && status["ever_open"] == 1, "{status}");
+    assert_eq!(one.end().1, 0);
+    let args = ["client", "--quiet", "--url", &url(&node), "--interval", "10ms", "--status", "50ms"];
+    let one = Launch::bare(&args).spawn();
+    let line = one.stdout_line().unwrap();
+    assert!(line.contains("so far: 1 of 1 opened"), "{line}");
+}
+
+#[test]
 fn a_name_is_resolved() {
     let node = Node::start(&[]);
     let mut one = client(&format!("ws://localhost:{}/ws", node.http.port()), &[]);

@@ -1,7 +1,7 @@
 //! A server that does what a test tells it, connection by connection.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use tungstenite::protocol::CloseFrame;
@@ -103,16 +103,31 @@ impl Peer {
         loop {
             if let Message::Close(frame) = self.socket.read().unwrap() {
                 if answer {
-                    while self.socket.read().is_ok() {}
+                    // It says that the connection is closed.
+                    let _ = self.socket.flush();
+                    // The server is the first to end the connection (RFC 6455, section 7.1.1).
+                    self.socket.get_ref().shutdown(Shutdown::Both).unwrap();
                 }
                 return frame.map_or(1005, |frame| frame.code.into());
             }
         }
     }
 
+    /// Another handle of its stream, for bytes as they are. The stream ends when this peer is dropped.
+    pub(super) fn another_end(&self) -> TcpStream {
+        self.socket.get_ref().try_clone().unwrap()
+    }
+
     /// Waits for a ping and answers it.
     pub(super) fn ping_is_answered(&mut self) {
         assert!(matches!(self.socket.read().unwrap(), Message::Ping(_)));
         self.socket.flush().unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
     }
 }

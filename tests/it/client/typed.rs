@@ -90,6 +90,31 @@ fn much_that_is_piped_in_is_held_back_and_not_lost() {
     assert_eq!(answers.next(), None);
 }
 
+#[test]
+fn a_server_that_never_stops_talking_does_not_hold_lines_back() {
+    let server = Scripted::new();
+    let mut child = with_pipes(&server.url(), &["--quiet"]);
+    let mut out = child.stdout.take().unwrap();
+    let read = thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()).unwrap());
+    let mut peer = server.accept();
+    let mut talks = peer.another_end();
+    let talking = thread::spawn(move || while talks.write_all(b"\x81\x04chat").is_ok() {});
+    // More than may wait to be sent, so that it has to be tried again.
+    let line = format!("{}\n", "x".repeat(100_000));
+    let mut stdin = child.stdin.take().unwrap();
+    let typing = thread::spawn(move || (0..50).for_each(|_| stdin.write_all(line.as_bytes()).unwrap()));
+    for _ in 0..50 {
+        assert_eq!(peer.receive().len(), 100_000);
+    }
+    typing.join().unwrap();
+    drop(peer);
+    // SAFETY: the call takes no pointers, and the child has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id().cast_signed(), libc::SIGHUP) }, 0);
+    wait(&mut child);
+    talking.join().unwrap();
+    read.join().unwrap();
+}
+
 /// A terminal with a client in it, and everything the client has written.
 struct Terminal {
     keys: File,
