@@ -154,6 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn help_teaches() {
+        let help = command().render_help().to_string();
+        for taught in ["SERVER_URL", "%n", "Retry-After", "Exit status: 0", "throng client --"] {
+            assert!(help.contains(taught), "no {taught} in {help}");
+        }
+    }
+
+    #[test]
     fn the_url_is_of_the_flag_the_variable_or_the_default() {
         let check = |line: &str, variable, expected: &str| {
             let url = parsed(line, variable).map(|settings| settings.options.target.to_string());

@@ -53,12 +53,12 @@ fn connection_args() -> [Arg; 5] {
             "name",
             "NAME",
             "Name of the client, sent as name in the query; with several connections \
-             numbered at its end or where {n} stands [default: client- and a random number]",
+             numbered at its end or where %n stands [default: client- and a random number]",
         ),
         text(
             "user-id",
             "ID",
-            "User of the connections, sent as user_id in the query; {n} stands for a connection's number",
+            "User of the connections, sent as user_id in the query; %n stands for a connection's number",
         ),
         flag_with("connections", "N", "How many connections to keep")
             .value_parser(value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))

@@ -38,7 +38,7 @@ fn a_program_sends_and_is_answered() {
     let node = Node::start(&[]);
     let client = Client::connect(Options {
         connections: 3,
-        user_id: Some("user-{n}".to_owned()),
+        user_id: Some("user-%n".to_owned()),
         ..options(&url(&node))
     })
     .unwrap();
