@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use super::asks::ANSWER_TIME;
+use super::dispatch::RETRY_AFTER;
+use super::theirs::REPORT_TIME;
 use super::*;
-use crate::cluster::message::Until;
 use crate::cluster::wire;
 use crate::delivery::Outcome;
 use crate::ids::ReactorId;
-use crate::reactor::message::Kick;
+use crate::limits::STREAM_ABSENCE;
+use crate::reactor::message::{Action, Kick};
 
 /// A channel and the kinds of the envelopes published on it.
 type Published = (String, Vec<String>);
@@ -118,7 +121,7 @@ fn a_result_waits_for_every_node() {
     bench.act("bob", deliver("x"), asks());
     bench.look_up(&["b", "c"]);
     assert_eq!(bench.effects().1, Vec::<Vec<RemoteNode>>::new());
-    let id = bench.router.next_id;
+    let id = bench.router.asks.last_id();
     bench.router.acked(&member("c"), id, said(&[(1, Outcome::Delivered)]), bench.now);
     bench.router.acked(&member("c"), id, said(&[(1, Outcome::Delivered)]), bench.now);
     assert!(bench.effects().1.is_empty(), "one answer is not two");
@@ -136,7 +139,7 @@ fn who_was_not_there_is_looked_up_again_a_few_times() {
     for _ in 0..=RETRY_AFTER.len() {
         assert_eq!(bench.look_up(&["b"]), 1);
         bench.effects();
-        let id = bench.router.next_id;
+        let id = bench.router.asks.last_id();
         bench.router.acked(&member("b"), id, said(&[]), bench.now);
         assert_eq!(bench.look_up(&["b"]), 0, "not at once");
         bench.later(Duration::from_secs(1));
@@ -196,8 +199,7 @@ fn a_stream_goes_on_with_its_numbers_when_its_node_was_only_late() {
         bench.now += absence;
         bench.router.set_others(vec![], bench.now);
         bench.router.set_others(vec![back], bench.now);
-        let lane = &bench.router.lanes["b"];
-        (lane.incarnation, lane.outgoing.next() + u64::from(lane.writer.count()))
+        bench.router.lanes.standing("b").unwrap()
     };
     let (_, before) = numbers_after(Duration::ZERO, member("b"));
     let (same, after) = numbers_after(STREAM_ABSENCE / 2, member("b"));
