@@ -19,6 +19,7 @@ use super::connect::Settings;
 use super::message::{ClusterMessage, Heard};
 use super::registry::{Member, Names, NodeRecord, Status};
 use super::router::{Bounds, Effect};
+use super::sources::{SourceId, Sources};
 use super::subscriber::Ear;
 use super::{LinkState, Overview};
 use crate::hub::gather::RemoteAnswer;
@@ -31,6 +32,10 @@ use link::Link;
 
 /// Messages taken in before what they cause is sent off.
 const MESSAGES_PER_ROUND: usize = 8192;
+
+/// How long a node that leaves still gives back what is on its way to users
+/// who have just gone.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Longest sleep while nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
@@ -72,6 +77,8 @@ pub struct Publisher {
     failures: u32,
     incarnation: u64,
     round: u64,
+    /// Names that the subscriber gave to other nodes.
+    sources: Sources,
 }
 
 impl Publisher {
@@ -96,6 +103,7 @@ impl Publisher {
             failures: 0,
             incarnation: 0,
             round: 0,
+            sources: Sources::default(),
         }
     }
 
@@ -106,13 +114,22 @@ impl Publisher {
             if self.link.is_none() && now >= self.retry_at {
                 self.connect(now);
             }
-            let waiting = self.take_mail(Instant::now());
-            self.work();
-            if waiting == 0 {
-                thread::park_timeout(self.patience());
-            }
+            self.turn(IDLE);
+        }
+        let end = Instant::now() + FAREWELL;
+        while self.link.is_some() && Instant::now() < end {
+            self.turn(end.saturating_duration_since(Instant::now()));
         }
         self.leave();
+    }
+
+    /// Does what there is to do, then sleeps until there is more, at most so long.
+    fn turn(&mut self, sleep: Duration) {
+        let waiting = self.take_mail(Instant::now());
+        self.work();
+        if waiting == 0 {
+            thread::park_timeout(self.patience().min(sleep));
+        }
     }
 
     fn patience(&self) -> Duration {
@@ -156,6 +173,12 @@ impl Publisher {
             ClusterMessage::Broadcast { frame, reply } => link.router.broadcast(&frame, reply, now),
             ClusterMessage::Page { after, limit, reply } => link.pages.push((after, limit, reply)),
             ClusterMessage::Report { ticket, report } => link.router.reported(ticket, report, now),
+            ClusterMessage::Return { source: SourceId::HERE, stray } => link.router.returned(stray, now),
+            ClusterMessage::Return { source, stray } => {
+                if let Some(source) = self.sources.get(source) {
+                    link.router.give_back(source, &stray, now);
+                }
+            }
             ClusterMessage::Heard(heard) => self.hear(heard, now),
         }
     }
@@ -193,7 +216,14 @@ impl Publisher {
                 link.router.resend(&from, stream, first, last, now)
             }
             Heard::Forget(user) => link.router.forget(&user),
-            Heard::Newcomer => link.nodes_outdated = true,
+            Heard::Returned(stray) => {
+                self.shared.metrics.node().add(Counter::ClusterReturned, 1);
+                link.router.returned(stray, now);
+            }
+            Heard::Newcomer(source, member) => {
+                link.nodes_outdated = true;
+                self.sources.add(source, member);
+            }
         }
     }
 

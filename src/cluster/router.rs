@@ -26,7 +26,7 @@ use super::streams::Missing;
 use super::wire::{Envelope, Stream, WireError};
 use crate::hub::gather::{RemoteAnswer, RemoteNode, Report};
 use crate::ids::ConnId;
-use crate::reactor::message::ReplyTo;
+use crate::reactor::message::{Origin, ReplyTo};
 use crate::ws::frame::Frame;
 use asks::{Ask, Asks};
 use cache::Cache;
@@ -54,6 +54,9 @@ pub enum Effect {
     Undelivered(ConnId, Box<str>),
     /// The client's message could not be passed on.
     Unreachable(ConnId),
+    /// The user of a client's message has come to this node. With an origin, it
+    /// goes back if no connection takes it.
+    Deliver(Box<str>, Frame, Option<Origin>),
 }
 
 /// What bounds a router.
@@ -107,6 +110,13 @@ impl Router {
         let settled = self.asks.give_up(|node| !others.iter().any(|other| other.node == node));
         self.close_all(settled);
         let former = std::mem::replace(&mut self.others, others);
+        if former.iter().any(|member| !self.others.contains(member)) {
+            self.cache.retain(|member| {
+                let lives =
+                    |other: &Member| other.node == member.node && other.incarnation <= member.incarnation;
+                self.others.iter().any(lives)
+            });
+        }
         for newcomer in self.others.iter().filter(|other| !former.contains(other)) {
             // What is to be broadcast next is for it too, and may stand in a batch already.
             let begin = Envelope::Begin { number: self.lanes.next_to_all() };

@@ -6,7 +6,8 @@ use crate::cluster::router::{Channel, Effect};
 use crate::delivery::UserNodes;
 use crate::hub::gather::Report;
 use crate::metrics::Counter;
-use crate::reactor::message::{ReactorMessage, ReplyTo};
+use crate::reactor::message::{Action, Origin, ReactorMessage, ReplyTo};
+use crate::ws::frame::Frame;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -65,6 +66,7 @@ impl Publisher {
                 // A caller that gave up has dropped the other end.
                 Effect::Report(ReplyTo::Thread(caller), report) => drop(caller.try_send(report)),
                 Effect::Report(..) | Effect::Publish(..) => {}
+                Effect::Deliver(user, frame, origin) => self.deliver_here(&user, &frame, origin),
                 Effect::Unreachable(sender) => {
                     self.post_surely(sender.reactor(), || ReactorMessage::Unreachable { sender });
                 }
@@ -74,5 +76,15 @@ impl Publisher {
                 }
             }
         }
+    }
+
+    fn deliver_here(&self, user: &str, frame: &Frame, origin: Option<Origin>) {
+        self.post_surely(self.shared.homes.of(user), || match origin {
+            Some(origin) => ReactorMessage::Deliver { user: user.into(), frame: frame.clone(), origin },
+            None => {
+                let (action, reply) = (Action::Deliver(frame.clone()), ReplyTo::Cluster { ticket: None });
+                ReactorMessage::Route { user: user.into(), action, reply }
+            }
+        });
     }
 }

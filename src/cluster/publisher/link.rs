@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use super::Publisher;
 use crate::cluster::LinkState;
 use crate::cluster::connect::{self, Commands};
-use crate::cluster::message::ClusterMessage;
+use crate::cluster::message::{ClusterMessage, Heard};
 use crate::cluster::registry::{Grave, Member, NodeDescription, Registry, Status};
 use crate::cluster::router::{Effect, Router, unavailable};
+use crate::cluster::sources::SourceId;
 use crate::hub::gather::{RemoteNode, Report};
 use crate::metrics::Counter;
 use crate::reactor::message::ReplyTo;
@@ -135,7 +136,13 @@ impl Publisher {
             ClusterMessage::Page { reply, .. } => {
                 self.carry_out(vec![Effect::Report(reply, Report::Overloaded)])
             }
-            ClusterMessage::Joined(_)
+            ClusterMessage::Return { source: SourceId::HERE, stray }
+            | ClusterMessage::Heard(Heard::Returned(stray)) => {
+                self.carry_out(vec![Effect::Unreachable(stray.sender)]);
+            }
+            ClusterMessage::Heard(Heard::Newcomer(source, member)) => self.sources.add(source, member),
+            ClusterMessage::Return { .. }
+            | ClusterMessage::Joined(_)
             | ClusterMessage::Left(_)
             | ClusterMessage::Users { .. }
             | ClusterMessage::Report { .. }

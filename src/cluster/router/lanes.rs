@@ -55,6 +55,11 @@ impl Lanes {
         self.all.outgoing.next()
     }
 
+    /// Which incarnation of a node the stream to it is for.
+    pub(super) fn incarnation(&self, node: &str) -> Option<u64> {
+        self.nodes.get(node).map(|lane| lane.incarnation)
+    }
+
     /// Adds an envelope to the next batch to all; false for one no batch can carry.
     pub(super) fn queue_for_all(&mut self, envelope: &Envelope<'_>, now: Instant) -> bool {
         self.all.append(envelope, || Channel::All, &mut self.sealed, now)
@@ -120,11 +125,10 @@ impl Lanes {
         self.nodes.values().chain([&self.all]).filter_map(|lane| lane.outgoing.deadline()).min()
     }
 
-    /// The incarnation a stream to a node is for, and the number of the next envelope appended to it.
+    /// The number of the next envelope that is appended to the stream to a node.
     #[cfg(test)]
-    pub(super) fn standing(&self, node: &str) -> Option<(u64, u64)> {
-        let lane = self.nodes.get(node)?;
-        Some((lane.incarnation, lane.outgoing.next() + u64::from(lane.writer.count())))
+    pub(super) fn next_to(&self, node: &str) -> Option<u64> {
+        self.nodes.get(node).map(|lane| lane.outgoing.next() + u64::from(lane.writer.count()))
     }
 }
 
