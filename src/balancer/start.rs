@@ -6,6 +6,7 @@ use crossbeam_channel::Receiver;
 
 use super::config::BalanceConfig;
 use crate::drain::Phase;
+use crate::net::Inherited;
 use crate::server::{ServerEvent, StartError};
 use crate::service::Service;
 
@@ -16,7 +17,7 @@ pub enum Balancer {}
 ///
 /// # Errors
 /// Always: this build has no balancer.
-pub fn start(_config: BalanceConfig) -> Result<Balancer, StartError> {
+pub fn start(_config: BalanceConfig, _inherited: Inherited) -> Result<Balancer, StartError> {
     let reason = io::Error::new(io::ErrorKind::Unsupported, "this build has no balancer");
     Err(StartError::System("start the balancer", reason))
 }
