@@ -1,4 +1,5 @@
-"""Clients that connect, are welcomed and leave, again and again, until stdin is closed. Prints one JSON line at the end.
+"""Clients that connect, are welcomed and leave, again and again, until stdin is closed. Prints a line when so many have come
+as there are threads, and one of JSON at the end.
 
 Run as a program, so that it can be put into another network namespace: throng_knock.py HOST PORT THREADS.
 `refused` counts connections that were refused or reset, `answered` answers other than a WebSocket by their status,
@@ -69,6 +70,9 @@ def main():
     knockers = [Knocker(host, port, over) for _ in range(threads)]
     for knocker in knockers:
         knocker.start()
+    while sum(knocker.counts["welcomed"] for knocker in knockers) < threads:
+        time.sleep(0.01)
+    print("coming and going", flush=True)
     sys.stdin.read()
     over.set()
     counts, answered = collections.Counter(), collections.Counter()
