@@ -18,7 +18,7 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     match cli::parse(env::args_os()) {
         Ok(Command::Serve(args)) => run(*args, Server::start_with),
-        Ok(Command::Balance(args)) => run(*args, balancer::start),
+        Ok(Command::Balance(args)) => run(*args, balancer::start_with),
         Ok(Command::Client(matches)) => client::args::run(&matches),
         Ok(Command::Health(matches)) => client::health::run(&matches),
         Err(stop) => stop.report(),

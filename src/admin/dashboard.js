@@ -146,8 +146,8 @@ function drawTiles() {
   say($('t-answer'), milliseconds(answers.at(-1)));
   const sorted = [...answers].sort((one, other) => one - other);
   const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
-  say($('t-answer-sub'), `last ${sorted.length}: p50 ${milliseconds(at(0.5))}, p99 ${milliseconds(at(0.99))}`);
-  attribute($('t-answer-sub'), 'title', 'How long the node and the way to it took to answer this page');
+  say($('t-answer-sub'), `p50 ${milliseconds(at(0.5))}, p99 ${milliseconds(at(0.99))}`);
+  attribute($('t-answer-sub'), 'title', `How long the last ${plural(sorted.length, 'request')} of this page took, the way included`);
 }
 
 function cpu() {

@@ -193,7 +193,7 @@ const numberCell = (label) => el('td', { role: 'cell', 'data-label': label, clas
 const backendRows = new Rows($('backends'), (first) => {
   const swatch = el('span', { class: 'swatch', 'aria-hidden': 'true' });
   const name = el('span');
-  const drained = el('span', { class: 'tag', hidden: true }, 'drained by hand');
+  const drained = el('span', { class: 'tag', hidden: true }, 'drained');
   const about = el('span', { class: 'sub' });
   const state = el('span', { class: 'state' });
   const shown = new State(state);
@@ -217,13 +217,13 @@ const backendRows = new Rows($('backends'), (first) => {
     adorn(cell('Connections', el('div', {}, connections, bar)), { class: 'load' }, []),
     weight, total, failures,
     cell('Last check', el('div', {}, check, checked, checkError)), cell('Traffic', el('div', {}, down, up)),
-    el('td', { role: 'cell' }, button));
+    el('td', { role: 'cell', class: 'act' }, button));
   return { node, update(fresh) { backend = fresh; update(); } };
 
   function update() {
     attribute(swatch, 'class', `swatch b${colours.get(backend.id) ?? COLOURS}`);
     say(name, backend.name);
-    drained.hidden = !backend.drained;
+    drained.hidden = !backend.drained || backend.state === 'draining';
     const same = backend.address === backend.name;
     say(about, [backend.id, same ? null : backend.address, `by ${backend.origin}`].filter(Boolean).join(' · '));
     shown.show(...(STATES[backend.state] ?? [backend.state, 'idle']));
@@ -422,11 +422,12 @@ const clientRows = new Rows($('clients'), () => {
   const made = el('span', { class: 'tag' }, 'generated');
   const connection = el('span', { class: 'muted mono connection' });
   const [user, name, address, backend, since] = ['User', 'Name', 'Address', 'Backend', 'Connected'].map((label) => cell(label));
-  const [from, to] = ['From client', 'To client'].map(numberCell);
-  for (const node of [since, from, to]) node.classList.add('whole');
+  const [down, up] = [el('span', { class: 'whole' }), el('span', { class: 'whole muted' })];
+  const traffic = adorn(cell('Traffic', down, ' ', up), { title: 'To the client, and from it', class: 'traffic' }, []);
+  since.classList.add('whole');
   address.classList.add('mono');
   const node = el('tr', { role: 'row' },
-    el('th', { scope: 'row', role: 'rowheader' }, id, ' ', connection, made), user, name, address, backend, since, from, to);
+    el('th', { scope: 'row', role: 'rowheader' }, id, ' ', connection, made), user, name, address, backend, since, traffic);
   const or = (text) => (text === null || text === undefined || text === '' ? NOTHING : text);
   return {
     node,
@@ -436,12 +437,15 @@ const clientRows = new Rows($('clients'), () => {
       say(connection, client.connection);
       say(user, or(client.user_id));
       say(name, or(client.name));
+      // On a phone only what tells something new is shown.
+      user.classList.toggle('dull', !client.user_id || client.user_id === client.id);
+      name.classList.toggle('dull', !client.name || client.name === client.id);
       say(address, or(client.address));
       say(backend, client.backend ? backendName(client.backend) : NOTHING);
       say(since, known(when(client.since)) ? span(now - when(client.since)) : NOTHING);
       attribute(since, 'title', `since ${date(when(client.since))}`);
-      say(from, bytes(client.bytes_from_client));
-      say(to, bytes(client.bytes_to_client));
+      say(down, `↓ ${bytes(client.bytes_to_client)}`);
+      say(up, `↑ ${bytes(client.bytes_from_client)}`);
     },
   };
 });

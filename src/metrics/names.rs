@@ -1,7 +1,6 @@
-//! Every metric: its name, what it says, and the cell it is kept in.
-//!
-//! OpenMetrics adds the suffixes: a counter's samples end in `_total`, and a
-//! unit ends the name before that.
+//! Every metric of a node: its name, what it says, and the cell it is kept in.
+
+use super::family::{self, Unit};
 
 /// Something that only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,27 +104,8 @@ impl Gauge {
     pub const COUNT: usize = Gauge::DrainMilliseconds as usize + 1;
 }
 
-/// The unit of a metric, which ends its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    /// A number of things.
-    Count,
-    /// Bytes.
-    Bytes,
-    /// Kept in milliseconds, shown in seconds.
-    Seconds,
-}
-
-/// Counters under one name, told apart by one label if there are several.
-pub(super) struct CounterFamily {
-    pub(super) name: &'static str,
-    pub(super) help: &'static str,
-    pub(super) unit: Unit,
-    /// The label's name; empty for a family of one without a label.
-    pub(super) label: &'static str,
-    /// Each counter and the value of its label.
-    pub(super) members: &'static [(Counter, &'static str)],
-}
+type CounterFamily = family::CounterFamily<Counter>;
+type GaugeFamily = family::GaugeFamily<Gauge>;
 
 const fn one(
     counter: &'static [(Counter, &'static str); 1],
@@ -266,16 +246,6 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
 pub(super) const CLOSED_NAME: &str = "throng_connections_closed";
 /// See [`CLOSED_NAME`].
 pub(super) const CLOSED_HELP: &str = "Connections that ended, HTTP included, by reason.";
-
-/// One gauge.
-pub(super) struct GaugeFamily {
-    pub(super) gauge: Gauge,
-    pub(super) name: &'static str,
-    pub(super) help: &'static str,
-    pub(super) unit: Unit,
-    /// Shown for each reactor under the label `reactor`, not as the sum.
-    pub(super) per_reactor: bool,
-}
 
 /// All gauges.
 pub(super) const GAUGES: &[GaugeFamily] = &[

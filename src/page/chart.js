@@ -113,7 +113,7 @@ class Chart {
       labels.push(svg('line', { class: 'grid', x1: MARGIN.left, x2: this.width - MARGIN.right, y1: y, y2: y }));
       labels.push(svg('text', { x: MARGIN.left - 8, y: y + 4, 'text-anchor': 'end' }, compact(step * i)));
     }
-    for (let minute = 5; minute >= 0; minute -= 1) {
+    for (let minute = 5; minute >= 0; minute -= this.width < 420 ? 2.5 : 1) {
       const x = this.x(this.now - minute * 60_000);
       const anchor = minute === 5 ? 'start' : minute === 0 ? 'end' : 'middle';
       const text = minute === 0 ? 'now' : `−${minute} min`;
