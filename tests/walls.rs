@@ -77,6 +77,19 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
     (
+        &[
+            "client/backoff",
+            "client/business",
+            "client/ledger",
+            "client/message",
+            "client/program/editor",
+            "client/refusal",
+            "client/summary",
+            "client/target",
+        ],
+        &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
+    ),
+    (
         &["balancer/config"],
         &["crate::reactor", "crate::server", "crate::service", "crate::hub", "crate::admin", "crate::http"],
     ),

@@ -17,7 +17,7 @@ pub use process::Usage;
 
 use self::cells::Cells;
 use crate::ids::ReactorId;
-use crate::ws::close::CloseReason;
+pub use crate::ws::close::CloseReason;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -157,11 +157,11 @@ def running(proxy):
         proxy.kill()
 
 
-def balance(nodes, *arguments, binary=None, name="throng-balance"):
+def balance(nodes, *arguments, strategy="least_connections", binary=None, name="throng-balance"):
     """`throng balance` in front of these addresses, to be used in a `with` statement."""
     backends = [part for node in nodes for part in ("--backend", node)]
     argv = [binary or tools.release_binary("throng"), "balance", "--bind", "127.0.0.1", "--port", "0", "--reactors",
-            str(WORKERS), "--strategy", "least_connections", *backends, *arguments]
+            str(WORKERS), "--strategy", strategy, *backends, *arguments]
     return tools.Server(name, argv, r"^throng\S* (?:\S+ )?ready .*http=(?P<address>\S+).* pid=(?P<pid>\d+)")
 
 

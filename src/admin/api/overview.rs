@@ -8,8 +8,7 @@ use serde_json::value::RawValue;
 use super::{Snapshot, known_nodes};
 use crate::delivery::NodeListing;
 use crate::http::Response;
-use crate::metrics::{self, Counter, Gauge, Metrics, ThreadCounters};
-use crate::ws::close::CloseReason;
+use crate::metrics::{self, CloseReason, Counter, Gauge, Metrics, ThreadCounters};
 
 /// The counters shown, under their names in the answer.
 const COUNTERS: &[(&str, Counter)] = &[

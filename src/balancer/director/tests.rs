@@ -120,14 +120,14 @@ pub(super) fn plan(backends: Vec<Spec>) -> Plan {
         backends_dns: None,
         dns_interval: 50 * MS,
         health_interval: 50 * MS,
-        health_timeout: 500 * MS,
+        health_timeout: 5000 * MS,
         health_rise: 2,
         health_fall: 3,
         health_path: "/readyz".to_owned(),
         slow_start: 2000 * MS,
         ejection_min: 50 * MS,
         ejection_max: 1000 * MS,
-        connect_timeout: 500 * MS,
+        connect_timeout: 5000 * MS,
         send_proxy_header: false,
     }
 }
