@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
@@ -14,7 +15,7 @@ use super::director::{Director, Plan};
 use super::handle::Threads;
 use super::live::Watchers;
 use super::metrics::Metrics;
-use super::reactor::{self, Parts, Reactor, Shared};
+use super::reactor::{self, Order, Parts, Reactor, Shared};
 use super::roster::Spec;
 use crate::config::{ConfigError, Settings};
 use crate::ids::ReactorId;
@@ -23,6 +24,10 @@ use crate::reactor::message::News;
 use crate::server::StartError;
 use crate::server::supervisor::{self, Supervisor};
 use crate::server::threads::{self, Part};
+
+/// How long clients wait, at most, for the first check of every backend: who is
+/// let in before would be told that there is none.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
 
 /// Starts a balancer. When this returns, clients are accepted.
 ///
@@ -62,13 +67,19 @@ pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balance
     };
     let private = config.private_fd_tables;
     let reactors = threads::spawn(parts, private, &news, News::Ended, settle, Reactor::run)?;
-    let audience = Arc::new(Watchers { shared: Arc::downgrade(&shared) });
+    let (checked, checked_in) = bounded(1);
+    let audience = Arc::new(Watchers { shared: Arc::downgrade(&shared), checked });
     let director = Director::spawn(plan, audience).map_err(system("follow the backends"))?;
     shared.meet_director(&director);
+    if expects_backends(&config) {
+        // Whoever connects waits. In vain, or too long, it is not an error: backends may come later.
+        let _ = checked_in.recv_timeout(FIRST_CHECKS);
+    }
     log_start(&shared, &config);
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let orders = ways.into_iter().map(|way| way.orders).collect();
+    let orders: Vec<_> = ways.into_iter().map(|way| way.orders).collect();
+    supervisor::order(&orders, || Order::Accept);
     let crew = Threads { shared: shared.clone(), orders, director: Some(director) };
     let supervisor = Supervisor::new(crew, config, reactors, events);
     let supervisor = thread::Builder::new()
@@ -76,6 +87,11 @@ pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balance
         .spawn(move || supervisor.run(&commands_in, &news_in))
         .map_err(system("start the supervisor's thread"))?;
     Ok(Balancer { shared, commands, events: events_in, supervisor: Some(supervisor) })
+}
+
+/// Whether the configuration names any; the file may have none yet.
+fn expects_backends(config: &BalanceConfig) -> bool {
+    !config.backends.is_empty() || config.backends_dns.is_some()
 }
 
 fn listen(config: &BalanceConfig, mut inherited: Inherited) -> Result<Listeners, StartError> {

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use mio::Interest;
 use mio::net::TcpStream;
 
-use super::Reactor;
 use super::pair::{Pair, Side, Step};
+use super::{LISTENER, Reactor};
 use crate::balancer::config::ProxyProtocol;
 use crate::balancer::metrics::Counter;
 use crate::http::Response;
@@ -43,6 +43,15 @@ impl Reactor {
                 }
             }
         }
+    }
+
+    /// Begins to accept; who waits already is an event. False if that cannot be.
+    pub(super) fn open_door(&mut self) -> bool {
+        let registered = self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE);
+        if let Err(error) = &registered {
+            log::error!("reactor {} cannot watch its listener: {error}", self.me.0);
+        }
+        registered.is_ok()
     }
 
     /// Stops accepting, for good: who waits, and who comes yet, is left to the
