@@ -10,7 +10,7 @@ use crate::node::{Launch, Node};
 use crate::socket::{self, Socket};
 use crate::web::Web;
 
-/// A node of one reactor with this socket instead of one of its own.
+/// A node with this socket instead of one of its own, of one reactor unless told otherwise.
 fn launch(listener: &TcpListener, name: &str, args: &[&str]) -> Launch {
     SockRef::from(listener).set_cloexec(false).unwrap();
     // The descriptors begin at 3, and are for the process of this number (sd_listen_fds(3)).
@@ -18,7 +18,8 @@ fn launch(listener: &TcpListener, name: &str, args: &[&str]) -> Launch {
         r#"exec 3<&{}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}; exec "$0" "$@""#,
         listener.as_raw_fd()
     );
-    Launch::serve(&[&["--reactors", "1", "--lame-duck", "0s"], args].concat()).within(&["bash", "-c", &pass])
+    let reactors: &[&str] = if args.contains(&"--reactors") { &[] } else { &["--reactors", "1"] };
+    Launch::serve(&[reactors, &["--lame-duck", "0s"], args].concat()).within(&["bash", "-c", &pass])
 }
 
 fn listener() -> TcpListener {
@@ -86,6 +87,24 @@ fn a_request_that_is_on_its_way_is_waited_for() {
     assert_eq!(late.json()["type"], "shutdown");
     assert_eq!(late.closed_with().0, 1012);
     assert_eq!(node.process.wait().code(), Some(0));
+}
+
+#[test]
+fn reactors_with_tables_of_their_own_share_a_socket() {
+    let listener = listener();
+    let mut node = start(&listener, &["--reactors", "3", "--private-fd-tables", "--drain-window", "0s"]);
+    let mut clients: Vec<Socket> = (0..50).map(|_| node.socket("/ws")).collect();
+    assert!(clients.iter_mut().all(|client| client.json()["type"] == "welcome"));
+    node.process.signal(libc::SIGTERM);
+    for client in &mut clients {
+        assert_eq!(client.json()["type"], "shutdown");
+        assert_eq!(client.closed_with().0, 1012);
+    }
+    assert_eq!(node.process.wait().code(), Some(0));
+    let mut waiting = Web::connect(node.http);
+    waiting.send("GET /livez HTTP/1.1\r\nHost: node\r\n\r\n");
+    let _next = start(&listener, &[]);
+    assert_eq!(waiting.response().status, 200);
 }
 
 #[test]
