@@ -37,7 +37,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (
-        &["cluster/wire", "cluster/streams", "cluster/router"],
+        &["cluster/wire", "cluster/streams", "cluster/router", "cluster/sources"],
         &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
     (

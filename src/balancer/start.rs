@@ -11,7 +11,7 @@ use crossbeam_channel::bounded;
 
 use super::Balancer;
 use super::config::{BalanceConfig, ProxyProtocol, host_and_port};
-use super::director::{Director, Plan};
+use super::director::{Plan, Prepared};
 use super::handle::Threads;
 use super::live::Watchers;
 use super::metrics::Metrics;
@@ -65,11 +65,12 @@ pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balance
             reactor::settle_in(parts, shared.clone(), config.clone(), news.clone(), foreign)
         }
     };
+    let director = Prepared::new().map_err(system("open the director's epoll"))?;
     let private = config.private_fd_tables;
     let reactors = threads::spawn(parts, private, &news, News::Ended, settle, Reactor::run)?;
     let (checked, checked_in) = bounded(1);
     let audience = Arc::new(Watchers { shared: Arc::downgrade(&shared), checked });
-    let director = Director::spawn(plan, audience).map_err(system("follow the backends"))?;
+    let director = director.start(plan, audience).map_err(system("follow the backends"))?;
     shared.meet_director(&director);
     if expects_backends(&config) {
         // Whoever connects waits. In vain, or too long, it is not an error: backends may come later.
