@@ -23,11 +23,17 @@ const SERVICE_RESTART: u16 = 1012;
 /// Closes drawn up in one turn of a drain.
 const CLOSES_PER_TURN: usize = 2048;
 
+/// How long a balancer whose listeners outlive it waits for the requests of
+/// those it has accepted.
+const LATE_REQUESTS: Duration = Duration::from_secs(1);
+
 /// How far a reactor's part of a drain is.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     /// Slots that have not been looked at yet begin here.
     next: u32,
+    /// When the last had been accepted, where the listeners outlive the balancer.
+    began: Millis,
     tally: Tally,
     reported: bool,
 }
@@ -255,7 +261,10 @@ impl Reactor {
 
     /// From here on pairs are closed over the window.
     pub(super) fn begin_closing(&mut self) {
-        self.closing = Some(Closing::default());
+        if self.shared.listeners_outlive {
+            self.shut_door();
+        }
+        self.closing = Some(Closing { began: self.now, ..Closing::default() });
         self.part_with_listeners();
     }
 
@@ -282,7 +291,9 @@ impl Reactor {
                 self.set_due_in(slot, offset);
             }
         }
-        let is_over = closing.next >= self.table.high_water() && self.pairs == 0;
+        let is_late = self.now.saturating_sub(closing.began) >= LATE_REQUESTS.as_millis() as Millis;
+        let may_ask = self.shared.listeners_outlive && !self.table.is_empty() && !is_late;
+        let is_over = closing.next >= self.table.high_water() && self.pairs == 0 && !may_ask;
         if is_over && !closing.reported {
             closing.reported = true;
             // The supervisor outlives the reactors.
@@ -300,9 +311,11 @@ impl Reactor {
         }
     }
 
-    /// Whether the balancer takes no new clients any more.
-    pub(super) fn is_closing(&self) -> bool {
-        !matches!(self.shared.phase(), Phase::Serving | Phase::LameDuck)
+    /// Whether the balancer leaves and clients are to go elsewhere. Who connects while the
+    /// listeners stay open waits there instead, and who came before that was accepted.
+    pub(super) fn refuses_clients(&self) -> bool {
+        let phase = self.shared.phase();
+        phase > Phase::Closing || (phase == Phase::Closing && !self.shared.listeners_outlive)
     }
 }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use mio::event::Event;
 use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 pub use message::{Order, ReactorMessage};
 pub use shared::Shared;
@@ -88,16 +88,16 @@ pub struct Ways {
 }
 
 impl Parts {
-    /// Opens the epoll, the waker and the queues of reactor `me` and registers its listener.
+    /// Opens the epoll, the waker and the queues of reactor `me`. Its listener
+    /// is open; the reactor accepts once it is ordered to.
     ///
     /// # Errors
     /// Whatever the kernel says; descriptors may have run out.
-    pub fn new(me: ReactorId, mut listener: TcpListener) -> io::Result<(Parts, Ways)> {
+    pub fn new(me: ReactorId, listener: TcpListener) -> io::Result<(Parts, Ways)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (mailbox, inbox) = mailbox(limits::MAILBOX_MESSAGES, limits::MAILBOX_BYTES, waker.clone());
         let (order_box, orders) = self::mailbox(limits::CONTROL_MESSAGES, limits::MAILBOX_BYTES, waker);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok((Parts { me, poll, listener, inbox, orders }, Ways { mailbox, orders: order_box }))
     }
 
@@ -119,6 +119,8 @@ pub struct Reactor {
     has_callers: bool,
     /// The same, but there was no descriptor for them.
     callers_left: bool,
+    /// Callers are left to the next process.
+    is_shut: bool,
     spare: Spare,
     inbox: Inbox<ReactorMessage>,
     orders: Inbox<Order>,
@@ -175,6 +177,7 @@ impl Reactor {
             listener: parts.listener,
             has_callers: false,
             callers_left: false,
+            is_shut: false,
             spare: Spare::open()?,
             inbox: parts.inbox,
             orders: parts.orders,
@@ -256,6 +259,8 @@ impl Reactor {
         self.orders.begin();
         while let Some(order) = self.orders.pop() {
             match order {
+                Order::Accept if !self.open_door() => return false,
+                Order::Accept => {}
                 Order::Close => self.begin_closing(),
                 Order::Abort => self.abort(),
                 Order::Reload(config) => self.take_over(config),

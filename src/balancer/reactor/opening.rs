@@ -156,7 +156,7 @@ impl Reactor {
     fn admit(&self, request: &Request<'_>) -> Result<(), Response> {
         let later =
             |text: &str, seconds: u32| Response::error(503, text).with("Retry-After", seconds.to_string());
-        if self.is_closing() {
+        if self.refuses_clients() {
             self.count(Counter::RefusedDraining, 1);
             return Err(later("the balancer is draining", 1));
         }
