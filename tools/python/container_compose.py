@@ -79,8 +79,9 @@ def on_one_machine(redis, front, ports):
         "PORT": str(port), "THRONG_WS_PORT": "off", "THRONG_BIND": "127.0.0.1", "REDIS_HOST": "127.0.0.1",
         "REDIS_PORT": str(redis), "THRONG_LAME_DUCK": "500ms", "THRONG_DRAIN_WINDOW": "1s"}}
         for name, port in zip(NODES, ports)}
-    services["redis"] = {"network_mode": "host", "command": ["redis-server", "--save", "", "--bind", "127.0.0.1", "--port", str(redis)],
-                         "healthcheck": {"test": ["CMD", "redis-cli", "-p", str(redis), "ping"]}}
+    services["redis"] = {
+        "network_mode": "host", "healthcheck": {"test": ["CMD", "redis-cli", "-p", str(redis), "ping"]},
+        "command": ["redis-server", "--save", "", "--bind", "127.0.0.1", "--port", str(redis)]}
     services["balancer"] = {"network_mode": "host", "environment": {
         "PORT": str(front), "THRONG_BIND": "127.0.0.1", "THRONG_BACKENDS": " ".join(f"127.0.0.1:{port}" for port in ports),
         "THRONG_LAME_DUCK": "500ms", "THRONG_DRAIN_WINDOW": "1s"}}

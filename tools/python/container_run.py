@@ -79,7 +79,8 @@ class Container:
         return self.podman.inspect(self.name)["State"]
 
     def logs(self):
-        done = subprocess.run(["podman", "logs", self.name], env=self.podman.environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(["podman", "logs", self.name], env=self.podman.environment, capture_output=True, text=True,
+                              check=True)
         return done.stdout, done.stderr
 
     def wait(self, seconds):
@@ -137,7 +138,8 @@ def process(podman):
         ready = container.logs()[0]
         assert ready.rstrip().endswith("pid=1"), ready
         pid = container.state()["Pid"]
-        status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         assert status["Uid"].split()[0] != "0" and status["NoNewPrivs"] == "1", status
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, status
         mounts = pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
@@ -162,7 +164,8 @@ def health(podman):
         os.kill(container.state()["Pid"], signal.SIGSTOP)
         began = time.monotonic()
         try:
-            sick = subprocess.run(["podman", "healthcheck", "run", container.name], env=podman.environment, capture_output=True, check=False)
+            sick = subprocess.run(["podman", "healthcheck", "run", container.name], env=podman.environment,
+                                  capture_output=True, check=False)
         finally:
             os.kill(container.state()["Pid"], signal.SIGCONT)
         assert sick.returncode != 0, "a node that hangs was called well"
@@ -233,9 +236,10 @@ def stop_one_of_three(podman, clients):
         balancer = Container(podman, "balancer", "balance", PORT=front, THRONG_BIND="127.0.0.1", THRONG_BACKENDS=backends,
                              THRONG_STRATEGY="least_connections")
         stack.enter_context(balancer).start()
-        wait_until("the balancer has three nodes", lambda: answers(front) and health_of(front)["backends"]["available"] == 3)
-        client = Container(podman, "client", "client", "--simulate", "--connections", clients, "--interval", "500ms", "--json",
-                           SERVER_URL=f"ws://127.0.0.1:{front}/ws")
+        wait_until("the balancer has three nodes",
+                   lambda: answers(front) and health_of(front)["backends"]["available"] == 3)
+        client = Container(podman, "client", "client", "--simulate", "--connections", clients, "--interval", "500ms",
+                           "--json", SERVER_URL=f"ws://127.0.0.1:{front}/ws")
         stack.enter_context(client).start()
         wait_until("all clients are connected", lambda: health_of(front)["connections"] == clients)
         held = json.loads(get(ports[1], "/health")[1])["connections"]

@@ -31,7 +31,8 @@ def run(results):
         if name in rendered:
             results.check(f"{name}: its patches have their effect", check, manifests.Manifests(rendered[name]))
     if "full" in rendered:
-        results.check("the kinds of the Prometheus Operator are well formed", custom, manifests.Manifests(rendered["full"]))
+        what = "the kinds of the Prometheus Operator are well formed"
+        results.check(what, custom, manifests.Manifests(rendered["full"]))
         results.check("the validator refuses what is wrong", refuses, rendered["full"])
         if shutil.which("promtool"):
             results.check("promtool takes the rules", promtool, manifests.Manifests(rendered["full"]))
@@ -54,7 +55,8 @@ def validator(text):
         file.write(text)
         file.flush()
         command = pathlib.Path(sys.prefix) / "bin" / "kubernetes-validate"
-        return subprocess.run([command, "--strict", "-k", VERSION, file.name], capture_output=True, text=True, timeout=120)
+        return subprocess.run([command, "--strict", "-k", VERSION, file.name], capture_output=True, text=True,
+                              timeout=120)
 
 
 def validate(text):
@@ -67,7 +69,8 @@ def validate(text):
 
 
 def refuses(text):
-    wrong = [("readinessProbe:", "readynessProbe:"), ("replicas: 2", "replicas: two"), ("kind: StatefulSet", "kind: Statefulset")]
+    wrong = [("readinessProbe:", "readynessProbe:"), ("replicas: 2", "replicas: two"),
+             ("kind: StatefulSet", "kind: Statefulset")]
     for right, mistake in wrong:
         assert right in text, f"nothing to spoil: {right}"
         done = validator(text.replace(right, mistake, 1))
@@ -87,7 +90,8 @@ def references(given):
     labels = [workload["spec"]["template"]["metadata"]["labels"].items() for workload in given.workloads()]
     for service in given.of_kind("Service"):
         wanted = service["spec"]["selector"].items()
-        assert sum(wanted <= pod for pod in labels) == 1, f"Service {service['metadata']['name']} does not select one kind of pods"
+        name = service["metadata"]["name"]
+        assert sum(wanted <= pod for pod in labels) == 1, f"Service {name} does not select one kind of pods"
     for config_map in given.of_kind("ConfigMap"):
         url = config_map.get("data", {}).get("SERVER_URL")
         if url:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -15,6 +16,11 @@ DEADLINE_SECONDS = 60
 # How late a Service hears of a pod that came, went or changed: the watch, the batch of kube-proxy.
 PROXY_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 0.02
+# What goes faster when everything does, and how long it takes unless the manifests say otherwise.
+DRAIN = {"THRONG_LAME_DUCK": "3s", "THRONG_DRAIN_WINDOW": "10s", "THRONG_DRAIN_TIMEOUT": "25s"}
+TIMES = {"serve": DRAIN,
+         "balance": {**DRAIN, "THRONG_DNS_INTERVAL": "5s", "THRONG_HEALTH_INTERVAL": "2s", "THRONG_HEALTH_TIMEOUT": "1s",
+                     "THRONG_SLOW_START": "10s"}}
 
 
 def wait_until(what, is_so, seconds=DEADLINE_SECONDS):
@@ -55,12 +61,13 @@ class Workload:
     def create(self, ordinal):
         self.made += 1
         pod = Pod(self, f"{self.name}-{ordinal}", f"127.77.{self.subnet}.{self.made}")
-        self.pods[ordinal] = pod
         pod.start()
+        self.pods[ordinal] = pod
         return pod
 
-    def all_ready(self):
-        return all(pod.ready for pod in self.pods.values())
+    def wait_until_ready(self):
+        for pod in self.pods.values():
+            pod.wait_until_ready()
 
     def kill(self):
         for pod in self.pods.values():
@@ -82,8 +89,9 @@ class Pod:
     def environment(self):
         """That of the manifest, its times divided, on the address that is this pod's network."""
         environment = self.cluster.given.environment(self.workload.given, self.name)
-        for name in ("THRONG_LAME_DUCK", "THRONG_DRAIN_WINDOW", "THRONG_DRAIN_TIMEOUT"):
-            environment[name] = f"{seconds(environment[name]) / self.speed * 1000:.0f}ms"
+        command = self.cluster.given.arguments(self.workload.given, environment)[0]
+        for name, usual in TIMES[command].items():
+            environment[name] = f"{seconds(environment.get(name, usual)) / self.speed * 1000:.0f}ms"
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "THRONG_BIND": self.address, **environment}
 
     def start(self):
@@ -158,13 +166,21 @@ class Pod:
     def signal(self, number):
         """To pid 1 of the pod, the child of unshare."""
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as children:
-            subprocess.run(["kill", f"-{number}", *children.read().split()], check=True)
+            for child in children.read().split():
+                os.kill(int(child), number)
 
     def kill(self):
+        """Its pid 1, with which all of it ends: to have changed its user has cut it loose from unshare."""
         if self.process.poll() is None:
-            self.process.kill()
+            self.signal(signal.SIGKILL)
         self.process.wait()
         self.gone.set()
+
+    def wait_until_ready(self):
+        def is_ready():
+            assert self.process.poll() is None, f"{self.name} ended with status {self.process.returncode}: {self.log_tail()}"
+            return self.ready
+        wait_until(f"{self.name} is ready", is_ready)
 
     def log_tail(self):
         return self.log.read_text(encoding="utf-8", errors="replace")[-1500:]
@@ -177,7 +193,12 @@ class Services:
         self.cluster = cluster
         names = [service["metadata"]["name"] for service in cluster.given.of_kind("Service")]
         self.addresses = {name: f"127.77.0.{number}" for number, name in enumerate(sorted(names), 1)}
-        self.lock, self.timer = threading.Lock(), None
+        self.lock, self.timer, self.over = threading.Lock(), None, False
+
+    def close(self):
+        """Nothing is published any more."""
+        with self.lock:
+            self.over = True
 
     def address(self, name):
         return self.addresses[name]
@@ -193,11 +214,14 @@ class Services:
     def publish(self):
         with self.lock:
             self.timer = None
+            if self.over:
+                return
             workloads = [one for one in (self.cluster.nodes, self.cluster.balancers) if one]
             self.publish_names(workloads)
             rules = "\n".join(self.rules(workload) for workload in workloads)
-            table = f"table ip services {{\nchain output {{\ntype nat hook output priority -100\n{rules}\n}}\n}}\n"
-            subprocess.run(["nft", "-f", "-"], input=f"table ip services\ndelete table ip services\n{table}", text=True, check=True)
+            chain = f"chain output {{\ntype nat hook output priority -100\n{rules}\n}}"
+            table = f"table ip services\ndelete table ip services\ntable ip services {{\n{chain}\n}}\n"
+            subprocess.run(["nft", "-f", "-"], input=table, text=True, check=True)
 
     def publish_names(self, workloads):
         """In place: pods have this very file before them."""
@@ -220,4 +244,6 @@ class Services:
 
 
 def client_environment(cluster):
-    return {**manifests.plain_environment(), **cluster.given.environment(cluster.given.get("Deployment", "throng-client"), "throng-client-0")}
+    """What the manifests tell a client."""
+    clients = cluster.given.get("Deployment", "throng-client")
+    return {**manifests.plain_environment(), **cluster.given.environment(clients, "throng-client-0")}

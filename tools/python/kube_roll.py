@@ -21,13 +21,12 @@ import throng_tools as tools
 
 INSIDE = "THRONG_TOOLS_INSIDE"
 HOSTS = pathlib.Path("/etc/hosts")
-DEADLINE_SECONDS = 60
 
 
 def run(results, options):
     """Goes on in namespaces of its own, which take everything with them when they end."""
     if os.environ.get(INSIDE):
-        for name in os.environ.get("ROLLS", "demo full").split():
+        for name in ("demo", "full"):
             what = {"demo": "by way of the Service", "full": "by way of the balancer"}[name]
             results.check(f"the StatefulSet rolled {what}", roll, name, options)
         return
@@ -89,9 +88,10 @@ class Cluster:
             for ordinal in range(3 if workload is self.nodes else 2):
                 workload.create(ordinal)
         for workload in filter(None, [self.nodes, self.balancers]):
-            pods.wait_until("all pods are ready", workload.all_ready)
+            workload.wait_until_ready()
 
     def stop(self):
+        self.services.close()
         for workload in filter(None, [self.nodes, self.balancers]):
             workload.kill()
         if self.redis:
@@ -141,7 +141,7 @@ def rolled(cluster, ordinal):
     took = pod.drained_after
     assert pod.status == 0, f"{pod.name} ended with status {pod.status}: {pod.log_tail()}"
     successor = cluster.nodes.create(ordinal)
-    pods.wait_until(f"{successor.name} is ready", lambda: successor.ready)
+    successor.wait_until_ready()
     time.sleep(cluster.nodes.seconds("minReadySeconds"))
     cluster.say(f"{successor.name} is back after {successor.ready_after * 1000:.0f} ms")
     return {"name": pod.name, "held": held, "drained": took, "ready": successor.ready_after}
