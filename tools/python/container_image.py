@@ -1,5 +1,6 @@
 """Building the image, and looking at it."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -24,8 +25,9 @@ class Podman:
     def __init__(self):
         self.folder = tools.CACHE / "containers"
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Sockets below it must not have long names.
-        self.run_root = pathlib.Path(tempfile.gettempdir()) / f"throng-containers-{os.getuid()}"
+        # Sockets below it must not have long names. It is this checkout's and nobody else's.
+        mark = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+        self.run_root = pathlib.Path(tempfile.gettempdir()) / f"throng-containers-{mark}"
         (self.folder / "storage.conf").write_text(
             f'[storage]\ndriver = "vfs"\ngraphroot = "{self.folder / "storage"}"\nrunroot = "{self.run_root}"\n')
         # A container may not be given more than we have.

@@ -145,7 +145,7 @@ def process(podman):
         mounts = pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
         root = next(line.split() for line in mounts if line.split()[4] == "/")
         assert "ro" in root[5].split(","), root
-        # Health checks, and one that was killed: whoever began them reaps them, and it has none of its own.
+        # Checks run beside it in its namespace, where it is the one who inherits what nobody waits for.
         for _ in range(5):
             podman.call("exec", container.name, "/throng", "health", f"http://127.0.0.1:{port}/health")
         assert children(pid) == [], f"left behind: {children(pid)}"
@@ -232,6 +232,9 @@ def stop_one_of_three(podman, clients):
     with contextlib.ExitStack() as stack:
         nodes = [stack.enter_context(node(podman, number, port, THRONG_SIMULATE="true")).start()
                  for number, port in enumerate(ports, 1)]
+        for port in ports:
+            # One that is found later than the others would be given its share slowly.
+            wait_until("ready", lambda port=port: answers(port))
         backends = " ".join(f"127.0.0.1:{port}" for port in ports)
         balancer = Container(podman, "balancer", "balance", PORT=front, THRONG_BIND="127.0.0.1", THRONG_BACKENDS=backends,
                              THRONG_STRATEGY="least_connections")
