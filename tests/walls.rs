@@ -37,18 +37,26 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (
-        &["cluster/wire", "cluster/streams", "cluster/router"],
+        &["cluster/wire", "cluster/streams", "cluster/router", "cluster/sources"],
         &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
     (
-        &["balancer/frames", "balancer/head", "balancer/proxy_protocol"],
+        &[
+            "balancer/frames",
+            "balancer/head",
+            "balancer/proxy_protocol",
+            "balancer/api",
+            "balancer/view",
+            "balancer/ended",
+        ],
         &[
             "crate::reactor",
             "crate::server",
             "crate::hub",
             "crate::config",
-            "crate::balancer::reactor",
-            "crate::balancer::director",
+            "balancer::reactor",
+            "balancer::director",
+            "balancer::config",
         ],
     ),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
@@ -66,6 +74,19 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (
         &["cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
+        &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
+    ),
+    (
+        &[
+            "client/backoff",
+            "client/business",
+            "client/ledger",
+            "client/message",
+            "client/program/editor",
+            "client/refusal",
+            "client/summary",
+            "client/target",
+        ],
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
     (

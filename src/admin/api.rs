@@ -6,17 +6,20 @@
 //! is one of the results in [`crate::delivery`], sent with status 200 whatever
 //! it says, for that a user is offline is a result and no error.
 
-mod auth;
 mod body;
 mod overview;
 
+pub use super::auth::Caller;
+pub(crate) use body::check_type;
+
+use super::auth;
 use crate::delivery::NodeListing;
 use crate::http::{Head, Response, decode_percent};
 use crate::metrics::{Metrics, NodeState};
 use crate::page;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// The node at the moment of a request.
 #[derive(Clone, Copy, Debug)]
@@ -56,16 +59,6 @@ pub struct ClusterView<'a> {
     pub state: &'static str,
     /// The nodes that were alive when last asked.
     pub nodes: &'a [NodeListing],
-}
-
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller {
-    /// The address at the other end of the socket, whatever headers say.
-    pub peer: IpAddr,
-    /// Whether the request came through a proxy
-    /// ([`crate::forwarded::has_forwarding_header`]).
-    pub forwarded: bool,
 }
 
 /// What becomes of a request.
@@ -287,20 +280,25 @@ fn metrics(snapshot: &Snapshot<'_>) -> Response {
     Response::text(200, Metrics::CONTENT_TYPE, snapshot.metrics.exposition(&node))
 }
 
-/// Users in one page of the list.
+/// Rows in one page of a list.
 pub const USERS_PER_PAGE: usize = 1000;
 
 fn users(head: &Head<'_>) -> Result<Question, Response> {
-    let limit = match head.query_value("limit") {
-        None => 100,
+    let limit = page_limit(head)?;
+    let after = head.query_value("after").unwrap_or_default().into_owned();
+    Ok(Question::Users { after, limit })
+}
+
+/// `limit` of the query: rows in one page of a list, 100 unless said.
+pub(crate) fn page_limit(head: &Head<'_>) -> Result<usize, Response> {
+    match head.query_value("limit") {
+        None => Ok(100),
         Some(text) => text
             .parse()
             .ok()
             .filter(|limit| (1..=USERS_PER_PAGE).contains(limit))
-            .ok_or_else(|| Response::error(400, &format!("limit: a number from 1 to {USERS_PER_PAGE}")))?,
-    };
-    let after = head.query_value("after").unwrap_or_default().into_owned();
-    Ok(Question::Users { after, limit })
+            .ok_or_else(|| Response::error(400, &format!("limit: a number from 1 to {USERS_PER_PAGE}"))),
+    }
 }
 
 fn user(encoded: &str) -> Result<Question, Response> {

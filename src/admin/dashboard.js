@@ -46,7 +46,7 @@ function stop() {
   asked += 1;
 }
 
-const link = new Link({ peer: 'the node', silenceMs: PATIENCE_MS + 2 * EVERY_MS, open: ask, close: stop });
+const link = new Link({ peer: 'the node', silenceMs: PATIENCE_MS + 2 * EVERY_MS, open: ask, close: stop, changed: () => requestAnimationFrame(draw) });
 
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) link.pause();
@@ -113,8 +113,9 @@ function draw() {
   drawHead();
   drawTiles();
   const now = when(overview.timestamp);
-  connectionsChart.show(points, CONNECTION_SERIES, now);
-  messagesChart.show(messages, MESSAGE_SERIES, now);
+  const fresh = link.state === 'live';
+  connectionsChart.show(points, CONNECTION_SERIES, now, fresh);
+  messagesChart.show(messages, MESSAGE_SERIES, now, fresh);
   legend($('messages-legend'), MESSAGE_SERIES, true);
   drawDelivery();
   drawIdentity();
@@ -146,8 +147,8 @@ function drawTiles() {
   say($('t-answer'), milliseconds(answers.at(-1)));
   const sorted = [...answers].sort((one, other) => one - other);
   const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
-  say($('t-answer-sub'), `last ${sorted.length}: p50 ${milliseconds(at(0.5))}, p99 ${milliseconds(at(0.99))}`);
-  attribute($('t-answer-sub'), 'title', 'How long the node and the way to it took to answer this page');
+  say($('t-answer-sub'), `p50 ${at(0.5).toFixed(1)}, p99 ${at(0.99).toFixed(1)} ms`);
+  attribute($('t-answer-sub'), 'title', `How long the last ${plural(sorted.length, 'request')} of this page took, the way included`);
 }
 
 function cpu() {

@@ -21,111 +21,18 @@
 //! Who comes to take connections while others have been doing so for a while
 //! begins with a tenth of its weight.
 
+mod ejections;
 mod evidence;
+mod words;
 
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use self::ejections::Ejections;
 use self::evidence::Evidence;
 
-/// How patient health is; from the configuration. No time is longer than [`TIME_MAX`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timings {
-    /// Good checks in a row that bring a backend up.
-    pub rise: u32,
-    /// Failed checks in a row that take it down.
-    pub fall: u32,
-    /// From a tenth of the weight to all of it; 0: at once.
-    pub slow_start: Duration,
-    /// The first ejection.
-    pub ejection_min: Duration,
-    /// The longest ejection.
-    pub ejection_max: Duration,
-}
-
-/// The longest time in [`Timings`], so that arithmetic with it cannot overflow.
-pub const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// Whether a backend takes new connections, and if not why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing is known of it yet.
-    Checking,
-    /// It takes its share.
-    Up,
-    /// It takes less than its share, and more by and by.
-    SlowStart,
-    /// It is leaving: it keeps what it has.
-    Draining,
-    /// Connections to it failed; it is tried again later.
-    Ejected,
-    /// Checks say that it does not work.
-    Down,
-}
-
-impl State {
-    /// The name shown to operators.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Checking => "checking",
-            State::Up => "up",
-            State::SlowStart => "slow_start",
-            State::Draining => "draining",
-            State::Ejected => "ejected",
-            State::Down => "down",
-        }
-    }
-
-    /// Whether it takes new connections.
-    pub fn takes(self) -> bool {
-        matches!(self, State::Up | State::SlowStart)
-    }
-}
-
-/// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Checked {
-    /// It answered with this status.
-    Status(u16),
-    /// Nobody listens there.
-    Refused,
-    /// It did not answer, or not so that it could be understood: why.
-    Failed(String),
-}
-
-impl Checked {
-    /// Whether the backend is ready.
-    pub fn is_good(&self) -> bool {
-        matches!(self, Checked::Status(200..=299))
-    }
-}
-
-/// What became of connections to the backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// One could not be opened.
-    ConnectFailed(String),
-    /// One was opened and the handshake failed.
-    HandshakeFailed(String),
-    /// A handshake succeeded.
-    Connected,
-    /// These many broke, none of them older than this.
-    Lost(u32, Duration),
-}
-
-/// What is around the backend when something happens to it.
-#[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
-    /// The time.
-    pub now: Instant,
-    /// The configuration.
-    pub timings: &'a Timings,
-    /// Whether another backend takes connections.
-    pub another_takes: bool,
-    /// Whether another has taken its full share for as long as a slow start.
-    pub another_is_warm: bool,
-}
+pub use self::words::{Checked, Passed, Scene, State, TIME_MAX, Timings};
 
 /// What the checks amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,12 +43,6 @@ enum Verdict {
     Failed,
 }
 
-#[derive(Clone, Debug)]
-struct Ejection {
-    until: Instant,
-    why: String,
-}
-
 /// One backend's health.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -149,9 +50,7 @@ pub struct Health {
     good: u32,
     bad: u32,
     last_error: String,
-    ejection: Option<Ejection>,
-    /// Length and end of the last ejection.
-    offence: Option<(Duration, Instant)>,
+    ejections: Ejections,
     evidence: Evidence,
     drained: bool,
     unlisted: bool,
@@ -174,8 +73,7 @@ impl Health {
             good: 0,
             bad: 0,
             last_error: String::new(),
-            ejection: None,
-            offence: None,
+            ejections: Ejections::default(),
             evidence: Evidence::new(now),
             drained: false,
             unlisted: false,
@@ -207,7 +105,7 @@ impl Health {
         match passed {
             Passed::Connected => {
                 self.evidence.succeeded(now);
-                self.pardon(now);
+                self.ejections.pardon(now);
             }
             Passed::ConnectFailed(error) => self.eject(format!("a connect failed: {error}"), scene, rng),
             Passed::HandshakeFailed(error) => {
@@ -233,8 +131,7 @@ impl Health {
     pub fn set_drained(&mut self, drained: bool, scene: &Scene<'_>) {
         self.drained = drained;
         if !drained {
-            self.ejection = None;
-            self.offence = None;
+            self.ejections = Ejections::default();
         }
         self.settle(scene);
     }
@@ -268,7 +165,7 @@ impl Health {
             _ if self.drained || self.unlisted => State::Draining,
             Verdict::Unknown => State::Checking,
             Verdict::NotReady => State::Draining,
-            Verdict::Ready if self.ejection.is_some() => State::Ejected,
+            Verdict::Ready if self.ejections.until().is_some() => State::Ejected,
             Verdict::Ready if self.slow => State::SlowStart,
             Verdict::Ready => State::Up,
         }
@@ -289,7 +186,7 @@ impl Health {
                 good => format!("{good} checks passed"),
             },
             State::Draining => self.hold().to_owned(),
-            State::Ejected => self.ejection.as_ref().map(|ejection| ejection.why.clone()).unwrap_or_default(),
+            State::Ejected => self.ejections.why().to_owned(),
             State::Down if self.bad > 1 => {
                 format!("{} checks failed, the last: {}", self.bad, self.last_error)
             }
@@ -329,7 +226,7 @@ impl Health {
 
     /// When an ejection has lasted its time: a check can end it from then on.
     pub fn ejected_until(&self) -> Option<Instant> {
-        self.ejection.as_ref().map(|ejection| ejection.until)
+        self.ejections.until()
     }
 
     fn passed(&mut self, scene: &Scene<'_>) {
@@ -337,7 +234,7 @@ impl Health {
         if self.verdict == Verdict::Unknown || self.good >= scene.timings.rise {
             self.verdict = Verdict::Ready;
         }
-        self.pardon(scene.now);
+        self.ejections.pardon(scene.now);
     }
 
     fn not_ready(&mut self) {
@@ -350,7 +247,7 @@ impl Health {
         self.last_error = error;
         if self.verdict == Verdict::Unknown || self.bad >= scene.timings.fall {
             self.verdict = Verdict::Failed;
-            self.ejection = None;
+            self.ejections.end();
         }
     }
 
@@ -359,28 +256,8 @@ impl Health {
         if !self.state().takes() || !scene.another_takes {
             return;
         }
-        let Timings { ejection_min, ejection_max, .. } = *scene.timings;
-        let length = match self.offence {
-            Some((last, end))
-                if scene.now.saturating_duration_since(end) < (last * 2).max(ejection_min * 10) =>
-            {
-                last * 2
-            }
-            _ => ejection_min,
-        };
-        let length = length.min(ejection_max);
-        let until = scene.now + (length * rng.u32(80..=120) / 100).min(ejection_max);
-        self.ejection = Some(Ejection { until, why });
-        self.offence = Some((length, until));
+        self.ejections.begin(why, scene, rng);
         self.evidence = Evidence::new(scene.now);
-    }
-
-    /// Ends an ejection that has lasted its time, because something succeeded.
-    fn pardon(&mut self, now: Instant) {
-        if self.ejection.as_ref().is_some_and(|ejection| ejection.until <= now) {
-            self.ejection = None;
-            self.offence = self.offence.map(|(length, _)| (length, now));
-        }
     }
 
     /// Notices that it came to take connections, or ceased to.

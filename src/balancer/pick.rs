@@ -17,83 +17,22 @@
 //!   the backends' names. All balancers agree, and when a backend goes only its
 //!   own clients move.
 
+mod hashing;
+mod strategy;
 mod timetable;
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 
+use self::hashing::{hash_address, hash_user, mix};
 use self::timetable::Timetable;
 use super::roster::{Backend, BackendId, Directory};
 
-/// How backends are picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// One after the other, by weight.
-    RoundRobin,
-    /// The one with the fewest connections for its weight.
-    LeastConnections,
-    /// The less loaded of two found by chance.
-    RandomTwo,
-    /// By the client's address.
-    IpHash,
-    /// By the user's id; by the address of a client without one.
-    UserHash,
-}
-
-impl Strategy {
-    /// All there are.
-    pub const ALL: [Strategy; 5] = [
-        Strategy::RoundRobin,
-        Strategy::LeastConnections,
-        Strategy::RandomTwo,
-        Strategy::IpHash,
-        Strategy::UserHash,
-    ];
-
-    /// The name in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Strategy::RoundRobin => "round_robin",
-            Strategy::LeastConnections => "least_connections",
-            Strategy::RandomTwo => "random_two",
-            Strategy::IpHash => "ip_hash",
-            Strategy::UserHash => "user_hash",
-        }
-    }
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// There is no strategy of that name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownStrategy;
-
-impl fmt::Display for UnknownStrategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a strategy is one of ")?;
-        let names = Strategy::ALL.map(Strategy::name);
-        f.write_str(&names.join(", "))
-    }
-}
-
-impl std::error::Error for UnknownStrategy {}
-
-impl FromStr for Strategy {
-    type Err = UnknownStrategy;
-
-    fn from_str(text: &str) -> Result<Strategy, UnknownStrategy> {
-        Strategy::ALL.into_iter().find(|strategy| strategy.name() == text).ok_or(UnknownStrategy)
-    }
-}
+pub(in crate::balancer) use self::hashing::hash;
+pub use self::strategy::{Strategy, UnknownStrategy};
 
 /// What is known of the client that is to be placed.
 #[derive(Clone, Copy, Debug)]
@@ -270,30 +209,6 @@ impl Candidates<'_> {
         let times = self.iter().map(|(index, load)| (index, time(index, load)));
         times.min_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(index, _)| index)
     }
-}
-
-/// Hashes bytes the same way in every balancer and version: FNV-1a, finished by [`mix`].
-pub(in crate::balancer) fn hash(bytes: &[u8]) -> u64 {
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
-}
-
-/// The finaliser of MurmurHash3: each bit of the input changes half of the output's.
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    bits = (bits ^ (bits >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    bits ^ (bits >> 33)
-}
-
-fn hash_address(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => hash(&address.octets()),
-        IpAddr::V6(address) => hash(&address.octets()[..8]),
-    }
-}
-
-fn hash_user(key: &Key<'_>) -> u64 {
-    key.user.map_or_else(|| hash_address(key.address), |user| hash(user.as_bytes()))
 }
 
 #[cfg(test)]

@@ -14,16 +14,18 @@
 //! backend for their clients: if all fail at once the fault may well be on this
 //! side, and there is nowhere to go.
 
+mod changes;
 mod directory;
 mod member;
 mod records;
 mod spec;
+mod unresolved;
 mod wishes;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -38,7 +40,8 @@ pub use wishes::BACKENDS_MAX;
 pub use super::health::State;
 use super::health::{Checked, Health, Passed, Scene, Timings};
 use member::Member;
-use wishes::{News, Wanted, Wishes};
+use unresolved::Unresolved;
+use wishes::{News, Wishes};
 
 /// What an error may say of itself, in bytes; the rest is cut off.
 const ERROR_BYTES_MAX: usize = 200;
@@ -73,15 +76,6 @@ pub enum Effect {
     Close(BackendId, Arc<str>),
     /// This happened.
     Event(LiveEvent),
-}
-
-/// A backend whose name has not been resolved so far.
-#[derive(Debug)]
-struct Unresolved {
-    id: BackendId,
-    wanted: Wanted,
-    why: String,
-    since: SystemTime,
 }
 
 /// All backends.
@@ -259,29 +253,6 @@ impl Roster {
     }
 }
 
-impl Unresolved {
-    fn record(&self) -> BackendRecord {
-        BackendRecord {
-            id: self.id,
-            name: self.wanted.name.clone(),
-            address: None,
-            origin: self.wanted.origin,
-            weight: self.wanted.weight,
-            state: State::Checking,
-            admin_drained: false,
-            why: self.why.clone(),
-            since: self.since,
-            last_check: None,
-            connections: 0,
-            total: 0,
-            failures: 0,
-            bytes_to_backend: 0,
-            bytes_to_clients: 0,
-            max_connections: self.wanted.max_connections,
-        }
-    }
-}
-
 /// As much of an error as is kept.
 fn cut(error: &str) -> &str {
     let mut end = error.len().min(ERROR_BYTES_MAX);
@@ -290,8 +261,6 @@ fn cut(error: &str) -> &str {
     }
     &error[..end]
 }
-
-mod changes;
 
 #[cfg(test)]
 mod tests;

@@ -1,58 +1,117 @@
-//! Bringing a balancer up.
+//! Bringing a balancer up: everything is opened and allocated before it is announced.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::thread;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::bounded;
 
-use super::config::BalanceConfig;
-use crate::drain::Phase;
-use crate::server::{ServerEvent, StartError};
-use crate::service::Service;
+use super::Balancer;
+use super::config::{BalanceConfig, ProxyProtocol, host_and_port};
+use super::director::{Director, Plan};
+use super::handle::Threads;
+use super::live::Watchers;
+use super::metrics::Metrics;
+use super::reactor::{self, Parts, Reactor, Shared};
+use super::roster::Spec;
+use crate::config::{ConfigError, Settings};
+use crate::ids::ReactorId;
+use crate::net;
+use crate::reactor::message::News;
+use crate::server::StartError;
+use crate::server::supervisor::{self, Supervisor};
+use crate::server::threads::{self, Part};
 
-/// A running balancer. This build has none, so there is no value of this type.
-pub enum Balancer {}
-
-/// Starts a balancer.
+/// Starts a balancer. When this returns, clients are accepted.
 ///
 /// # Errors
-/// Always: this build has no balancer.
-pub fn start(_config: BalanceConfig) -> Result<Balancer, StartError> {
-    let reason = io::Error::new(io::ErrorKind::Unsupported, "this build has no balancer");
-    Err(StartError::System("start the balancer", reason))
+/// A configuration out of bounds, an address in use, or a resource the kernel
+/// does not grant; the text says which and what to do.
+pub fn start(config: BalanceConfig) -> Result<Balancer, StartError> {
+    config.validate()?;
+    let plan = plan(&config)?;
+    let wanted = SocketAddr::new(config.bind, config.port);
+    let (listeners, address) = net::listen(config.bind, config.port, config.reactors)
+        .map_err(|error| StartError::Listen(wanted, error))?;
+    let (mut parts, mut ways) = (Vec::new(), Vec::new());
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let made = Parts::new(ReactorId(index as u8), listener);
+        let (part, way) = made.map_err(system("open a reactor's epoll"))?;
+        parts.push(Part { descriptors: part.descriptors(), parts: part });
+        ways.push(way);
+    }
+    let mailboxes = ways.iter().map(|way| way.mailbox.clone()).collect();
+    let shared = Arc::new(Shared::new(address, config.strategy, Metrics::new(ways.len()), mailboxes));
+    let config = Arc::new(config);
+    let (news, news_in) = bounded(4 * ways.len());
+    let settle = {
+        let (shared, config, news) = (shared.clone(), config.clone(), news.clone());
+        move |parts, foreign: Option<&[RawFd]>| {
+            reactor::settle_in(parts, shared.clone(), config.clone(), news.clone(), foreign)
+        }
+    };
+    let private = config.private_fd_tables;
+    let reactors = threads::spawn(parts, private, &news, News::Ended, settle, Reactor::run)?;
+    let audience = Arc::new(Watchers { shared: Arc::downgrade(&shared) });
+    let director = Director::spawn(plan, audience).map_err(system("follow the backends"))?;
+    shared.meet_director(&director);
+    log_start(&shared, &config);
+    let (commands, commands_in) = bounded(16);
+    let (events, events_in) = bounded(supervisor::EVENTS);
+    let orders = ways.into_iter().map(|way| way.orders).collect();
+    let crew = Threads { shared: shared.clone(), orders, director: Some(director) };
+    let supervisor = Supervisor::new(crew, config, reactors, events);
+    let supervisor = thread::Builder::new()
+        .name("throng-supervisor".into())
+        .spawn(move || supervisor.run(&commands_in, &news_in))
+        .map_err(system("start the supervisor's thread"))?;
+    Ok(Balancer { shared, commands, events: events_in, supervisor: Some(supervisor) })
 }
 
-impl Service for Balancer {
-    type Config = BalanceConfig;
+fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::System(what, error)
+}
 
-    fn description(&self) -> String {
-        match *self {}
-    }
+fn log_start(shared: &Shared, config: &BalanceConfig) {
+    log::info!(
+        "{} {} balancing {} backends by {}",
+        config.service_name,
+        env!("CARGO_PKG_VERSION"),
+        shared.directory().backends.len(),
+        config.strategy.name(),
+    );
+    log::info!(
+        "listening on http://{} (page at /web-loadbalancer.html); {} reactors, at most {} connections",
+        shared.address,
+        config.reactors,
+        config.max_connections,
+    );
+}
 
-    fn drain(&self) {
-        match *self {}
-    }
-
-    fn reload(&self, _: &BalanceConfig) -> (Vec<&'static str>, Vec<&'static str>) {
-        match *self {}
-    }
-
-    fn events(&self) -> &Receiver<ServerEvent> {
-        match *self {}
-    }
-
-    fn is_alive_since(&self, _: &mut Vec<u64>) -> bool {
-        match *self {}
-    }
-
-    fn connections(&self) -> usize {
-        match *self {}
-    }
-
-    fn phase(&self) -> Phase {
-        match *self {}
-    }
-
-    fn set_lost_log_lines(&self, _: u64) {
-        match *self {}
-    }
+/// What the director goes by.
+///
+/// # Errors
+/// A backend that is none.
+pub(super) fn plan(config: &BalanceConfig) -> Result<Plan, ConfigError> {
+    let spec = |text: &String| text.parse::<Spec>().map_err(|error| ConfigError::key("backends", error));
+    let dns = config.backends_dns.as_deref().map(host_and_port).transpose();
+    let dns = dns.map_err(|error| ConfigError::key("backends_dns", error))?;
+    Ok(Plan {
+        backends: config.backends.iter().map(spec).collect::<Result<_, _>>()?,
+        backends_file: config.backends_file.clone(),
+        backends_dns: dns.map(|(host, port)| (host.to_owned(), port)),
+        dns_interval: config.dns_interval,
+        health_interval: config.health_interval,
+        health_timeout: config.health_timeout,
+        health_rise: config.health_rise,
+        health_fall: config.health_fall,
+        health_path: config.health_path.clone(),
+        slow_start: config.slow_start,
+        ejection_min: config.ejection_min,
+        ejection_max: config.ejection_max,
+        connect_timeout: config.connect_timeout,
+        send_proxy_header: config.proxy_protocol_out == ProxyProtocol::V2,
+    })
 }

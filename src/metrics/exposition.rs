@@ -1,16 +1,15 @@
 //! The text of `/metrics`, in the OpenMetrics format.
 
-use super::names::{self, CLOSED_HELP, CLOSED_NAME, CounterFamily, GaugeFamily, Unit};
+use super::family::{encode_labelled, text_of};
+use super::names::{self, CLOSED_HELP, CLOSED_NAME};
 use super::process::Process;
 use super::{Counter, Gauge, Metrics};
 use crate::ws::close::CloseReason;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{self, Registry};
 use std::fmt;
 
 /// What the exposition says of the node beside its counters.
@@ -28,12 +27,7 @@ pub struct NodeState<'a> {
 
 /// Writes everything once.
 pub(super) fn write(metrics: &Metrics, node: &NodeState<'_>, process: Process) -> String {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Reading::take(metrics, node, process)));
-    let mut out = String::with_capacity(16 * 1024);
-    let written = text::encode(&mut out, &registry);
-    debug_assert!(written.is_ok(), "writing to a String does not fail, and no collector of ours does");
-    out
+    text_of(Reading::take(metrics, node, process))
 }
 
 /// A copy of all values: a collector has to own what it shows.
@@ -78,43 +72,6 @@ impl Reading {
         reading
     }
 
-    fn counter_family(&self, family: &CounterFamily, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let unit = unit(family.unit);
-        let mut metric =
-            out.encode_descriptor(family.name, family.help, unit.as_ref(), MetricType::Counter)?;
-        let count = |counter: Counter| ConstCounter::new(self.counters[counter as usize]);
-        if let [(counter, "")] = family.members {
-            return count(*counter).encode(metric);
-        }
-        for (counter, value) in family.members {
-            count(*counter).encode(metric.encode_family(&[(family.label, *value)])?)?;
-        }
-        Ok(())
-    }
-
-    fn closed_family(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut metric = out.encode_descriptor(CLOSED_NAME, CLOSED_HELP, None, MetricType::Counter)?;
-        for (reason, count) in CloseReason::ALL.into_iter().zip(self.closed) {
-            let labels = [("reason", reason.label())];
-            ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn gauge_family(&self, family: &GaugeFamily, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let unit = unit(family.unit);
-        let mut metric = out.encode_descriptor(family.name, family.help, unit.as_ref(), MetricType::Gauge)?;
-        let cell = family.gauge as usize;
-        if !family.per_reactor {
-            return encode_gauge(self.sums[cell], family.unit, metric);
-        }
-        for (reactor, values) in self.per_reactor.iter().enumerate() {
-            let labels = [("reactor", reactor.to_string())];
-            encode_gauge(values[cell], family.unit, metric.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
     fn node(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "The node's id and the program's version.";
         let labels = vec![("node", self.node_id.clone()), ("version", self.version.clone())];
@@ -126,79 +83,21 @@ impl Reading {
         let mut phase = out.encode_descriptor("throng_phase", help, None, MetricType::Gauge)?;
         ConstGauge::new(1u64).encode(phase.encode_family(&[("phase", self.phase.as_str())])?)
     }
-
-    /// Under the names that Prometheus clients share, without our prefix.
-    fn process(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let process = &self.process;
-        if let Some(seconds) = process.cpu_seconds {
-            let help = "Time on a processor, user and system.";
-            let metric = out.encode_descriptor(
-                "process_cpu",
-                help,
-                Some(&registry::Unit::Seconds),
-                MetricType::Counter,
-            )?;
-            ConstCounter::new(seconds).encode(metric)?;
-        }
-        let started = Some(self.started_at_seconds);
-        let float = |value: Option<u64>| value.map(|value| value as f64);
-        for (name, help, unit, value) in [
-            ("process_start_time", "When the node started, since 1970.", Unit::Seconds, started),
-            ("process_resident_memory", "Memory in RAM.", Unit::Bytes, float(process.resident_bytes)),
-            (
-                "process_anonymous_memory",
-                "Memory in RAM that is no file.",
-                Unit::Bytes,
-                float(process.anonymous_bytes),
-            ),
-            ("process_threads", "Threads.", Unit::Count, float(process.threads)),
-            (
-                "process_open_fds",
-                "Descriptors in the main thread's table.",
-                Unit::Count,
-                float(process.open_fds),
-            ),
-            ("process_max_fds", "Descriptors that table may hold.", Unit::Count, float(process.max_fds)),
-        ] {
-            let Some(value) = value else { continue };
-            let unit = self::unit(unit);
-            ConstGauge::new(value).encode(out.encode_descriptor(
-                name,
-                help,
-                unit.as_ref(),
-                MetricType::Gauge,
-            )?)?;
-        }
-        Ok(())
-    }
-}
-
-fn unit(unit: Unit) -> Option<registry::Unit> {
-    match unit {
-        Unit::Count => None,
-        Unit::Bytes => Some(registry::Unit::Bytes),
-        Unit::Seconds => Some(registry::Unit::Seconds),
-    }
-}
-
-fn encode_gauge(value: u64, unit: Unit, metric: MetricEncoder<'_>) -> fmt::Result {
-    match unit {
-        Unit::Count | Unit::Bytes => ConstGauge::new(value).encode(metric),
-        Unit::Seconds => ConstGauge::new(value as f64 / 1000.0).encode(metric),
-    }
 }
 
 impl Collector for Reading {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
         self.node(&mut out)?;
         for family in names::GAUGES {
-            self.gauge_family(family, &mut out)?;
+            let cell = family.gauge as usize;
+            family.encode(&mut out, self.sums[cell], self.per_reactor.iter().map(|values| values[cell]))?;
         }
         for family in names::COUNTERS {
-            self.counter_family(family, &mut out)?;
+            family.encode(&mut out, |counter| self.counters[counter as usize])?;
         }
-        self.closed_family(&mut out)?;
-        self.process(&mut out)
+        let closed = CloseReason::ALL.iter().map(|reason| reason.label()).zip(self.closed);
+        encode_labelled(&mut out, (CLOSED_NAME, CLOSED_HELP), "reason", closed)?;
+        self.process.encode(&mut out, self.started_at_seconds)
     }
 }
 

@@ -5,19 +5,21 @@
 //! cells on cache lines of its own, each cell has one writer, and a reader adds
 //! the rows up.
 
+pub(crate) mod cells;
 mod exposition;
+pub(crate) mod family;
 mod names;
-mod process;
+pub(crate) mod process;
 
 pub use exposition::NodeState;
 pub use names::{Counter, Gauge};
 pub use process::Usage;
 
+use self::cells::Cells;
 use crate::ids::ReactorId;
-use crate::ws::close::CloseReason;
+pub use crate::ws::close::CloseReason;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the process uses. Reads two files under `/proc/self`.
@@ -29,55 +31,45 @@ pub fn usage() -> Usage {
 /// thread only, or increments are lost.
 #[derive(Debug)]
 pub struct ThreadCounters {
-    counters: [AtomicU64; Counter::COUNT],
-    gauges: [AtomicU64; Gauge::COUNT],
-    closed: [AtomicU64; CloseReason::ALL.len()],
+    counters: Cells<{ Counter::COUNT }>,
+    gauges: Cells<{ Gauge::COUNT }>,
+    closed: Cells<{ CloseReason::ALL.len() }>,
 }
 
 impl ThreadCounters {
     fn new() -> Self {
-        ThreadCounters {
-            counters: [const { AtomicU64::new(0) }; _],
-            gauges: [const { AtomicU64::new(0) }; _],
-            closed: [const { AtomicU64::new(0) }; _],
-        }
+        ThreadCounters { counters: Cells::new(), gauges: Cells::new(), closed: Cells::new() }
     }
 
     /// Adds `n`; a counter wraps at 2⁶⁴.
     pub fn add(&self, counter: Counter, n: u64) {
-        add(&self.counters[counter as usize], n);
+        self.counters.add(counter as usize, n);
     }
 
     /// What was added so far.
     pub fn get(&self, counter: Counter) -> u64 {
-        self.counters[counter as usize].load(Relaxed)
+        self.counters.get(counter as usize)
     }
 
     /// Counts a connection that ended.
     pub fn closed(&self, reason: CloseReason) {
-        add(&self.closed[reason as usize], 1);
+        self.closed.add(reason as usize, 1);
     }
 
     /// Connections that ended for that reason.
     pub fn closed_count(&self, reason: CloseReason) -> u64 {
-        self.closed[reason as usize].load(Relaxed)
+        self.closed.get(reason as usize)
     }
 
     /// States how much there is now.
     pub fn set(&self, gauge: Gauge, value: u64) {
-        self.gauges[gauge as usize].store(value, Relaxed);
+        self.gauges.set(gauge as usize, value);
     }
 
     /// What was stated last.
     pub fn gauge(&self, gauge: Gauge) -> u64 {
-        self.gauges[gauge as usize].load(Relaxed)
+        self.gauges.get(gauge as usize)
     }
-}
-
-/// One writer per cell: a plain load and store, without the bus lock of an
-/// atomic add.
-fn add(cell: &AtomicU64, n: u64) {
-    cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
 /// The counters of a node: one row per reactor, and one for what no reactor does.
@@ -127,6 +119,14 @@ impl Metrics {
         self.rows.iter().map(|row| row.closed_count(reason)).sum()
     }
 
+    /// Why connections ended and how many did, by the reasons' labels; those that never occurred are left out.
+    pub fn endings(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CloseReason::ALL
+            .into_iter()
+            .map(|reason| (reason.label(), self.closed(reason)))
+            .filter(|(_, count)| *count > 0)
+    }
+
     /// Open WebSocket connections of the node.
     pub fn connections(&self) -> u64 {
         self.gauge(Gauge::Connections)
@@ -167,6 +167,7 @@ mod tests {
         assert_eq!((metrics.connections(), metrics.gauge(Gauge::Sockets)), (5, 0));
         assert_eq!(metrics.closed(CloseReason::Kicked), 2);
         assert_eq!(metrics.closed(CloseReason::PeerClosed), 0);
+        assert_eq!(metrics.endings().collect::<Vec<_>>(), [(CloseReason::Kicked.label(), 2)]);
     }
 
     #[test]

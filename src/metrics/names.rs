@@ -1,7 +1,6 @@
-//! Every metric: its name, what it says, and the cell it is kept in.
-//!
-//! OpenMetrics adds the suffixes: a counter's samples end in `_total`, and a
-//! unit ends the name before that.
+//! Every metric of a node: its name, what it says, and the cell it is kept in.
+
+use super::family::{self, Unit};
 
 /// Something that only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +73,8 @@ pub enum Counter {
     ClusterGaps,
     /// Envelopes that could not be repeated.
     ClusterEnvelopesLost,
+    /// Clients' messages that came back because their users had left the node.
+    ClusterReturned,
     /// Times the link to Redis broke.
     ClusterLinkLosses,
 }
@@ -105,27 +106,8 @@ impl Gauge {
     pub const COUNT: usize = Gauge::DrainMilliseconds as usize + 1;
 }
 
-/// The unit of a metric, which ends its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    /// A number of things.
-    Count,
-    /// Bytes.
-    Bytes,
-    /// Kept in milliseconds, shown in seconds.
-    Seconds,
-}
-
-/// Counters under one name, told apart by one label if there are several.
-pub(super) struct CounterFamily {
-    pub(super) name: &'static str,
-    pub(super) help: &'static str,
-    pub(super) unit: Unit,
-    /// The label's name; empty for a family of one without a label.
-    pub(super) label: &'static str,
-    /// Each counter and the value of its label.
-    pub(super) members: &'static [(Counter, &'static str)],
-}
+type CounterFamily = family::CounterFamily<Counter>;
+type GaugeFamily = family::GaugeFamily<Gauge>;
 
 const fn one(
     counter: &'static [(Counter, &'static str); 1],
@@ -254,6 +236,11 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         "throng_cluster_envelopes_lost",
         "Envelopes of other nodes that could not be repeated.",
     ),
+    one(
+        &[(Counter::ClusterReturned, "")],
+        "throng_cluster_messages_returned",
+        "Clients' messages that came back because their users had left the node.",
+    ),
     one(&[(Counter::ClusterLinkLosses, "")], "throng_cluster_link_losses", "Times the link to Redis broke."),
     one(
         &[(Counter::LogLinesDropped, "")],
@@ -266,16 +253,6 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
 pub(super) const CLOSED_NAME: &str = "throng_connections_closed";
 /// See [`CLOSED_NAME`].
 pub(super) const CLOSED_HELP: &str = "Connections that ended, HTTP included, by reason.";
-
-/// One gauge.
-pub(super) struct GaugeFamily {
-    pub(super) gauge: Gauge,
-    pub(super) name: &'static str,
-    pub(super) help: &'static str,
-    pub(super) unit: Unit,
-    /// Shown for each reactor under the label `reactor`, not as the sum.
-    pub(super) per_reactor: bool,
-}
 
 /// All gauges.
 pub(super) const GAUGES: &[GaugeFamily] = &[

@@ -1,6 +1,12 @@
 //! What the kernel says about this process, from `/proc/self`.
 
-use std::fs;
+use super::family::Unit;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry;
+use std::{fmt, fs};
 
 /// Clock ticks a second in `/proc/self/stat`: `USER_HZ`, 100 on every
 /// architecture this builds for.
@@ -8,19 +14,19 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What could be read; what could not is `None` and is not shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// Memory in RAM, in bytes.
-    pub(super) resident_bytes: Option<u64>,
+    pub(crate) resident_bytes: Option<u64>,
     /// The part of it that is no file, in bytes.
-    pub(super) anonymous_bytes: Option<u64>,
+    pub(crate) anonymous_bytes: Option<u64>,
     /// Time on a processor since the start, user and system.
-    pub(super) cpu_seconds: Option<f64>,
+    pub(crate) cpu_seconds: Option<f64>,
     /// Threads.
-    pub(super) threads: Option<u64>,
+    pub(crate) threads: Option<u64>,
     /// Descriptors in the main thread's table.
-    pub(super) open_fds: Option<u64>,
+    pub(crate) open_fds: Option<u64>,
     /// Descriptors that table may hold.
-    pub(super) max_fds: Option<u64>,
+    pub(crate) max_fds: Option<u64>,
 }
 
 /// What a process costs at the moment.
@@ -43,7 +49,7 @@ impl Process {
     }
 
     /// Reads the values of now.
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let read = |name| fs::read_to_string(name).unwrap_or_default();
         let (status, limits) = (read("/proc/self/status"), read("/proc/self/limits"));
         Process {
@@ -54,6 +60,38 @@ impl Process {
             open_fds: open_fds(),
             max_fds: first_number(&limits, "Max open files"),
         }
+    }
+
+    /// Under the names that Prometheus clients share, without our prefix.
+    /// `started_at_seconds`: since 1970.
+    pub(crate) fn encode(&self, out: &mut DescriptorEncoder<'_>, started_at_seconds: f64) -> fmt::Result {
+        if let Some(seconds) = self.cpu_seconds {
+            let (help, unit) = ("Time on a processor, user and system.", registry::Unit::Seconds);
+            let metric = out.encode_descriptor("process_cpu", help, Some(&unit), MetricType::Counter)?;
+            ConstCounter::new(seconds).encode(metric)?;
+        }
+        for (name, help, unit, value) in self.gauges(started_at_seconds) {
+            let Some(value) = value else { continue };
+            let unit = unit.of_openmetrics();
+            let metric = out.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        Ok(())
+    }
+
+    fn gauges(&self, started_at_seconds: f64) -> [(&'static str, &'static str, Unit, Option<f64>); 6] {
+        let (started, float) =
+            (Some(started_at_seconds), |value: Option<u64>| value.map(|value| value as f64));
+        let (resident, anonymous) = (float(self.resident_bytes), float(self.anonymous_bytes));
+        let (open, max) = (float(self.open_fds), float(self.max_fds));
+        [
+            ("process_start_time", "When the process started, since 1970.", Unit::Seconds, started),
+            ("process_resident_memory", "Memory in RAM.", Unit::Bytes, resident),
+            ("process_anonymous_memory", "Memory in RAM that is no file.", Unit::Bytes, anonymous),
+            ("process_threads", "Threads.", Unit::Count, float(self.threads)),
+            ("process_open_fds", "Descriptors in the main thread's table.", Unit::Count, open),
+            ("process_max_fds", "Descriptors that table may hold.", Unit::Count, max),
+        ]
     }
 }
 

@@ -79,9 +79,10 @@ class Chart {
     return best;
   }
 
-  /** Shows these points; the right edge is `now`. */
-  show(points, series, now) {
-    this.points = points.filter((point) => point.t > now - WINDOW_MS - 1500 && point.t <= now + 1500);
+  /** Shows these points; the right edge is `now`, which is said to be so only if the figures are `fresh`. */
+  show(points, series, now, fresh) {
+    this.fresh = fresh;
+    this.points = points.filter((point) => point.t >= now - WINDOW_MS && point.t <= now + 1500);
     this.series = series;
     this.now = now;
     this.draw();
@@ -113,10 +114,10 @@ class Chart {
       labels.push(svg('line', { class: 'grid', x1: MARGIN.left, x2: this.width - MARGIN.right, y1: y, y2: y }));
       labels.push(svg('text', { x: MARGIN.left - 8, y: y + 4, 'text-anchor': 'end' }, compact(step * i)));
     }
-    for (let minute = 5; minute >= 0; minute -= 1) {
+    for (let minute = 5; minute >= 0; minute -= this.width < 420 ? 2.5 : 1) {
       const x = this.x(this.now - minute * 60_000);
       const anchor = minute === 5 ? 'start' : minute === 0 ? 'end' : 'middle';
-      const text = minute === 0 ? 'now' : `−${minute} min`;
+      const text = minute === 0 ? (this.fresh ? 'now' : clock(this.now)) : `−${minute} min`;
       labels.push(svg('text', { x, y: this.height - 5, 'text-anchor': anchor }, text));
     }
     this.grid.replaceChildren(...labels);

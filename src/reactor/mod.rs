@@ -30,6 +30,7 @@ mod inbox;
 mod read;
 mod requests;
 mod simulate;
+mod strays;
 mod upgrade;
 mod websocket;
 

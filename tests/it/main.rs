@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
 mod backpressure;
+mod client;
 mod descriptors;
 mod drain;
 mod heartbeat;

@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 
 import throng_tools as tools
-from container_run import answers, free_ports, get, wait_until
+from containers import answers, free_ports, get, health_of, wait_until
 
 REDIS_IMAGE = "docker.io/library/redis:7-alpine"
 NODES = ["node-1", "node-2", "node-3"]
@@ -62,9 +62,9 @@ def up(compose):
         try:
             compose.call("up", "--detach", "--no-build", files=files)
             wait_until("the balancer has three nodes",
-                       lambda: answers(front) and json.loads(get(front, "/health")[1])["backends"]["available"] == 3)
+                       lambda: answers(front) and health_of(front)["backends"]["available"] == 3)
             wait_until("the nodes are one hub", lambda: all(len(json.loads(get(port, "/nodes")[1])) == 3 for port in ports))
-            wait_until("the client is connected", lambda: json.loads(get(front, "/health")[1])["connections"] == 5)
+            wait_until("the client is connected", lambda: health_of(front)["connections"] == 5)
             status, page = get(front, "/web-loadbalancer.html")
             assert status == 200 and b"</html>" in page, status
         finally:

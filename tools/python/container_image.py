@@ -97,7 +97,7 @@ def stand_in(podman, base):
     lent = [path for path in lent if pathlib.Path(path).is_dir()]
     with tempfile.TemporaryDirectory() as name:
         root = pathlib.Path(name) / "root"
-        for path in [*lent, "/toolchain", "/usr/local/cargo", "/tmp", "/etc", "/proc", "/dev", "/sys", "/run", "/var/tmp"]:
+        for path in [*lent, "/toolchain", "/usr/local/cargo", "/tmp", "/var/tmp", "/proc", "/dev", "/sys", "/run"]:
             (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         for link in ("bin", "lib", "lib64", "sbin"):
             (root / link).symlink_to(f"usr/{link}")
@@ -105,12 +105,15 @@ def stand_in(podman, base):
         with tarfile.open(archive, "w") as tar:
             tar.add(root, arcname=".")
         path = "/toolchain/bin:/usr/sbin:/usr/bin"
-        podman.call("import", "--change", f"ENV PATH={path}", "--change", "ENV CARGO_HOME=/usr/local/cargo", archive, base)
-    return [word for path in lent for word in ("--volume", f"{path}:{path}:ro")] + ["--volume", f"{sysroot}:/toolchain:ro"]
+        variables = [f"ENV PATH={path}", "ENV CARGO_HOME=/usr/local/cargo"]
+        podman.call("import", *(word for change in variables for word in ("--change", change)), archive, base)
+    places = [*((path, path) for path in lent), (sysroot, "/toolchain")]
+    return [word for source, target in places for word in ("--volume", f"{source}:{target}:ro")]
 
 
 def revision():
-    done = subprocess.run(["git", "-C", str(tools.ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "-C", str(tools.ROOT), "rev-parse", "HEAD"], capture_output=True, text=True,
+                          check=False)
     return done.stdout.strip() or "unknown"
 
 

@@ -1,12 +1,10 @@
 """Containers of the image: what they need, how long they take, and how one of three leaves."""
 
 import contextlib
-import http.client
 import json
 import os
 import pathlib
 import signal
-import socket
 import socketserver
 import struct
 import subprocess
@@ -15,10 +13,7 @@ import time
 
 import throng_tools as tools
 from container_image import IMAGE
-
-DEADLINE_SECONDS = 60
-# As compose.yaml and the manifests have it.
-LOCKED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
+from containers import LOCKED, Container, answers, free_ports, health_of, node, wait_until
 
 
 def run(results, podman, options):
@@ -30,74 +25,6 @@ def run(results, podman, options):
     results.check("one of three is stopped", stop_one_of_three, podman, options.clients)
 
 
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def wait_until(what, is_so, seconds=DEADLINE_SECONDS):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
-
-
-def get(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def answers(port, path="/readyz"):
-    try:
-        return get(port, path)[0] == 200
-    except (OSError, http.client.HTTPException):
-        return False
-
-
-class Container:
-    """A container of the image, gone when left."""
-
-    def __init__(self, podman, name, *command, flags=(), **variables):
-        self.podman, self.name = podman, f"throng-test-{name}"
-        podman.remove(self.name)
-        environment = [word for key, value in variables.items() for word in ("--env", f"{key}={value}")]
-        podman.call("create", "--name", self.name, *LOCKED, *environment, *flags, IMAGE, *command)
-
-    def start(self):
-        self.podman.call("start", self.name)
-        return self
-
-    def state(self):
-        return self.podman.inspect(self.name)["State"]
-
-    def logs(self):
-        done = subprocess.run(["podman", "logs", self.name], env=self.podman.environment, capture_output=True, text=True,
-                              check=True)
-        return done.stdout, done.stderr
-
-    def wait(self, seconds):
-        return int(self.podman.call("wait", self.name, timeout=seconds))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.podman.remove(self.name)
-
-
-def node(podman, number, port, **variables):
-    usual = {"PORT": port, "THRONG_WS_PORT": "off", "THRONG_BIND": "127.0.0.1", "NODE_ID": f"node-{number}"}
-    return Container(podman, f"node-{number}", "serve", **{**usual, **variables})
-
-
 def start_time(podman):
     port, = free_ports(1)
     with node(podman, 0, port) as container:
@@ -105,7 +32,7 @@ def start_time(podman):
         container.start()
         wait_until("ready", lambda: answers(port))
         by_podman = time.monotonic() - began
-        identity = json.loads(get(port, "/health")[1])["service_identity"]
+        identity = health_of(port)["service_identity"]
         assert identity["environment"] == "docker", identity
     return f"{by_podman * 1000:.0f} ms after podman start, {bare_start(podman) * 1000:.1f} ms after its own (best of 5)"
 
@@ -245,7 +172,7 @@ def stop_one_of_three(podman, clients):
                            "--json", SERVER_URL=f"ws://127.0.0.1:{front}/ws")
         stack.enter_context(client).start()
         wait_until("all clients are connected", lambda: health_of(front)["connections"] == clients)
-        held = json.loads(get(ports[1], "/health")[1])["connections"]
+        held = health_of(ports[1])["connections"]
         assert clients / 4 < held < clients / 2, f"the node holds {held} of {clients}"
         began = time.monotonic()
         podman.call("stop", "--time", 60, nodes[1].name)
@@ -262,7 +189,3 @@ def stop_one_of_three(podman, clients):
     assert sums["announced_received"] == sums["announced"] > 0 and sums["lost"] == sums["duplicates"] == 0, sums
     return (f"clients {clients}, told {sums['notices']}, moved {sums['reconnects']}, announced {sums['announced']}, received "
             f"{sums['announced_received']}, lost {sums['lost']}, longest away {sums['longest_away_ms']} ms, stopped in {took:.1f} s")
-
-
-def health_of(port):
-    return json.loads(get(port, "/health")[1])

@@ -1,9 +1,9 @@
-"""The StatefulSet acted out: pods as processes with the environment, the arguments, the probes and the times of the rendered
-manifests, rolled as the controller does it, while clients talk through the Service or through the balancer.
+"""The StatefulSet acted out: pods as processes with the environment, the arguments, the probes and the times of the
+rendered manifests, rolled as the controller does it, while clients talk through the Service or through the balancer.
 
-What is real: the program, its environment, pid 1, the user without rights, host names, signals, probes over HTTP, Services as
-kube-proxy makes them (DNAT by nftables, a little late), names that are used again by pods with other addresses. What is not:
-the machine is one, and its network the loopback of a namespace of our own.
+What is real: the program, its environment, pid 1, the user without rights, host names, signals, probes over HTTP,
+Services as kube-proxy makes them (DNAT by nftables, a little late), names that are used again by pods with other
+addresses. What is not: the machine is one, and its network the loopback of a namespace of our own.
 """
 
 import os
@@ -39,9 +39,9 @@ def run(results, options):
     tools.install("redis-server", "redis-server")
     if not pathlib.Path(options.binary).exists():
         raise tools.ToolError(f"{options.binary} is not there: cargo build --release")
-    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, sys.argv[0],
-               "--roll", "--clients", str(options.clients), "--speed", str(options.speed), "--binary", options.binary,
-               *(["--verbose"] if options.verbose else [])]
+    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
+               sys.argv[0], "--roll", "--clients", str(options.clients), "--speed", str(options.speed), "--binary",
+               options.binary, *(["--verbose"] if options.verbose else [])]
     done = subprocess.run(command, env={**os.environ, INSIDE: "1"}, stdout=subprocess.PIPE, text=True, check=False)
     for line in done.stdout.splitlines():
         if line.startswith("ok "):

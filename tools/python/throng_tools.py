@@ -10,8 +10,10 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -77,6 +79,13 @@ def install(command, *packages):
                  "--no-install-recommends", *packages], f"installing {' '.join(packages)}", timeout=900)
     if shutil.which(command) is None:
         raise ToolError(f"{' '.join(packages)} brought no {command}")
+
+
+def free_port():
+    """A loopback port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Server:
@@ -165,6 +174,32 @@ def start_baseline(*arguments, cpu=None):
     """The server built on tungstenite, on a free loopback port."""
     ready = r"^baseline ready ws=(?P<address>\S+) pid=(?P<pid>\d+)"
     return Server("baseline", [release_binary("throng-baseline"), *arguments], ready, cpu=cpu)
+
+
+def system_calls(pids, action):
+    """What `action` returns, and how often each system call was made meanwhile by these processes, as `strace -c` says."""
+    with tempfile.NamedTemporaryFile("r") as table:
+        command = ["strace", "-c", "-f", "-o", table.name]
+        strace = subprocess.Popen(command + [part for pid in pids for part in ("-p", str(pid))],
+                                  stderr=subprocess.PIPE, text=True)
+        try:
+            attached = 0
+            while attached < len(pids):
+                line = strace.stderr.readline()
+                if not line:
+                    raise ToolError("strace could not attach")
+                attached += "attached" in line
+            result = action()
+        finally:
+            strace.send_signal(signal.SIGINT)
+            strace.communicate(timeout=20)
+        calls = {}
+        for line in table.read().splitlines():
+            # % time, seconds, usecs/call, calls, errors (may be blank), name
+            found = re.match(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", line)
+            if found and found[2] != "total":
+                calls[found[2]] = int(found[1])
+    return result, calls
 
 
 def _stamp(*parts):

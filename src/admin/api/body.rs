@@ -59,7 +59,7 @@ pub(super) fn kick(body: &[u8]) -> Result<Question, Response> {
 
 /// Accepts JSON, a body that does not say what it is, and the type that
 /// `curl -d` states whatever it sends.
-pub(super) fn check_type(head: &Head<'_>) -> Result<(), Response> {
+pub(crate) fn check_type(head: &Head<'_>) -> Result<(), Response> {
     let essence = |value: &str| value.split(';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match head.header("content-type").map(essence).as_deref() {
         None | Some("application/json" | "application/x-www-form-urlencoded") => Ok(()),

@@ -2,6 +2,7 @@ use super::*;
 use crate::http::{Parsed, parse};
 use crate::limits;
 use serde_json::Value;
+use std::net::IpAddr;
 
 const LOCAL: Caller = Caller { peer: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), forwarded: false };
 const REMOTE: Caller = Caller { peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), forwarded: false };

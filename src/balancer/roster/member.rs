@@ -171,11 +171,10 @@ impl Member {
     }
 
     pub(super) fn record(&self) -> BackendRecord {
-        let backend = &self.backend;
-        BackendRecord {
-            id: backend.id,
-            name: backend.name.clone(),
-            address: Some(backend.address),
+        let mut record = BackendRecord {
+            id: self.backend.id,
+            name: self.backend.name.clone(),
+            address: Some(self.backend.address),
             origin: self.origin,
             weight: self.weight,
             state: self.shown.0,
@@ -183,12 +182,14 @@ impl Member {
             why: self.why.clone(),
             since: self.since,
             last_check: self.last_check.clone(),
-            connections: self.connections(),
-            total: backend.total.load(Ordering::Relaxed),
-            failures: backend.failures.load(Ordering::Relaxed),
-            bytes_to_backend: backend.bytes_to_backend.load(Ordering::Relaxed),
-            bytes_to_clients: backend.bytes_to_clients.load(Ordering::Relaxed),
+            connections: 0,
+            total: 0,
+            failures: 0,
+            bytes_to_backend: 0,
+            bytes_to_clients: 0,
             max_connections: self.max_connections,
-        }
+        };
+        record.count(&self.backend);
+        record
     }
 }

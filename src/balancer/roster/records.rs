@@ -4,12 +4,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 
-use super::BackendId;
 use super::spec::Spec;
+use super::{Backend, BackendId};
 use crate::balancer::health::State;
 
 /// One moment on both clocks.
@@ -96,6 +97,17 @@ pub struct BackendRecord {
     pub bytes_to_clients: u64,
     /// Pairs it takes at most.
     pub max_connections: Option<u32>,
+}
+
+impl BackendRecord {
+    /// Takes over what is counted now.
+    pub(in crate::balancer) fn count(&mut self, backend: &Backend) {
+        self.connections = backend.active.load(Ordering::Relaxed);
+        self.total = backend.total.load(Ordering::Relaxed);
+        self.failures = backend.failures.load(Ordering::Relaxed);
+        self.bytes_to_backend = backend.bytes_to_backend.load(Ordering::Relaxed);
+        self.bytes_to_clients = backend.bytes_to_clients.load(Ordering::Relaxed);
+    }
 }
 
 /// What kind of thing happened.

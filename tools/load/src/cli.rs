@@ -35,6 +35,10 @@ pub(crate) enum Mode {
     Fanout(Fanout),
     /// Pairs of users, one sends to the other through the server: how many deliveries a second?
     Route(Route),
+    /// Opens connections and closes them again, over and over: how many handshakes a second?
+    Connect(Connect),
+    /// Kills a node behind a balancer with SIGKILL: how long until its last client is served by another one?
+    Failover(Failover),
 }
 
 impl Cli {
@@ -44,16 +48,19 @@ impl Cli {
             Mode::Echo(args) => &args.common,
             Mode::Fanout(args) => &args.common,
             Mode::Route(args) => &args.common,
+            Mode::Connect(args) => &args.common,
+            Mode::Failover(args) => &args.common,
         }
     }
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// Server to connect to, as ws://HOST:PORT (plain TCP only; the path has a flag of its own)
-    #[arg(long)]
-    pub(crate) url: String,
-    /// Process id of the server on this machine: its CPU seconds and memory are reported
+    /// Server to connect to, as ws://HOST:PORT (plain TCP only; the path has a flag of its own). With several,
+    /// connections go to each in turn
+    #[arg(long = "url", value_name = "URL", required = true)]
+    pub(crate) urls: Vec<String>,
+    /// Process id of the server on this machine: its CPU seconds and memory are reported, with those of its children
     #[arg(long)]
     pub(crate) pid: Option<u32>,
     /// Process id of another process whose CPU seconds are reported, such as a second node; may be repeated
@@ -75,6 +82,13 @@ pub(crate) struct Common {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Common {
+    /// The servers, for the report.
+    pub(crate) fn url(&self) -> String {
+        self.urls.join(",")
+    }
 }
 
 #[derive(Args, Debug)]
@@ -129,6 +143,52 @@ pub(crate) struct Echo {
     /// Milliseconds of traffic before the measurement starts
     #[arg(long, default_value_t = 500)]
     pub(crate) warmup_ms: u64,
+    /// Messages a second, sent at even distances in turn on all connections whatever has come back, instead of as many
+    /// as possible; latencies then count for each message alone
+    #[arg(long, conflicts_with = "depth", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Connect {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Connections that are being opened and closed at the same time
+    #[arg(long, short = 'n', default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Path of the WebSocket
+    #[arg(long, default_value = "/echo")]
+    pub(crate) path: String,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seconds: u64,
+    /// Milliseconds of traffic before the measurement starts
+    #[arg(long, default_value_t = 500)]
+    pub(crate) warmup_ms: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Failover {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Clients to connect through the balancer, over all nodes
+    #[arg(long, short = 'n', default_value_t = 3000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Path of the WebSocket; ?client_id=… is added
+    #[arg(long, default_value = "/ws")]
+    pub(crate) path: String,
+    /// Process id of the node to kill with SIGKILL when all clients are connected
+    #[arg(long)]
+    pub(crate) kill: u32,
+    /// The instance id that this node sends in its welcomes
+    #[arg(long)]
+    pub(crate) instance: String,
+    /// Seconds in which every client must have been welcomed by another instance
+    #[arg(long, default_value_t = 30)]
+    pub(crate) within: u64,
+    /// Milliseconds of calm between the last client's welcome and the kill
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) settle_ms: u64,
 }
 
 #[derive(Args, Debug)]

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &cli::Density) -> Result<Report, String> {
     fleet.open(&args.common, (0..args.connections).map(|index| path(args, index)))?;
     let mut report = Report {
         mode: "density",
-        url: args.common.url.clone(),
+        url: args.common.url(),
         path: args.path.clone(),
         connections: fleet.ready,
         ..Report::default()

@@ -1,10 +1,13 @@
-//! Echo: every connection keeps `depth` numbered messages in flight; what comes back must be what was sent.
+//! Echo: every connection keeps `depth` numbered messages in flight, or sends at a steady rate; what comes back must be
+//! what was sent.
 
 use crate::cli;
 use crate::fleet::{Fleet, Load, Outbox, Outcome};
 use crate::frame::{self, MASK};
 use crate::numbering::{Faults, Sequence, from_hex, hex};
+use crate::pace::Pace;
 use crate::report::{Fairness, Latencies, Meter, Report};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Bytes of connection and message number at the start of a payload.
@@ -16,6 +19,8 @@ struct Lane {
     sent: u32,
     outstanding: u32,
     sent_at: u64,
+    /// At a steady rate: when each message that is not back yet was sent.
+    sent_times: VecDeque<u64>,
     /// Messages that came back in the measurement.
     measured: u64,
 }
@@ -23,6 +28,8 @@ struct Lane {
 struct Echo {
     lanes: Vec<Lane>,
     depth: u32,
+    /// `None`: the next messages follow when the ones before are back.
+    pace: Option<Pace>,
     opcode: u8,
     /// A whole masked frame; the numbers are put in place for each message.
     frame: Vec<u8>,
@@ -42,7 +49,7 @@ pub(crate) fn run(args: &cli::Echo) -> Result<Report, String> {
     let mut fleet = Fleet::new(&args.common, args.connections as usize)?;
     fleet.open_all(&args.common, (0..args.connections).map(|_| args.path.clone()))?;
     let mut echo = Echo::new(args)?;
-    echo.start(&mut fleet);
+    echo.start(args.rate, &mut fleet);
     let mut outcome = fleet.run(&mut echo, Instant::now() + Duration::from_millis(args.warmup_ms))?;
     echo.begin();
     let meter = Meter::start(&args.common)?;
@@ -55,10 +62,10 @@ pub(crate) fn run(args: &cli::Echo) -> Result<Report, String> {
     let messages = measured.iter().sum();
     let mut report = Report {
         mode: "echo",
-        url: args.common.url.clone(),
+        url: args.common.url(),
         path: args.path.clone(),
         connections: args.connections as usize,
-        depth: Some(args.depth),
+        depth: args.rate.is_none().then_some(args.depth),
         size_bytes: Some(args.size as usize),
         ..Report::default()
     };
@@ -86,6 +93,7 @@ impl Echo {
         Ok(Echo {
             lanes: vec![Lane::default(); args.connections as usize],
             depth: args.depth,
+            pace: None,
             opcode,
             payload_at: whole.len() - payload.len(),
             frame: whole,
@@ -99,7 +107,13 @@ impl Echo {
         })
     }
 
-    fn start(&mut self, fleet: &mut Fleet) {
+    /// Sends the first messages, or begins to at a steady rate.
+    fn start(&mut self, rate: Option<u32>, fleet: &mut Fleet) {
+        if let Some(rate) = rate {
+            self.depth = 1;
+            self.pace = Some(Pace::new(rate, fleet.now()));
+            return;
+        }
         let mut outbox = Outbox::default();
         for index in 0..self.lanes.len() {
             self.burst(index, fleet.now(), &mut outbox.bytes);
@@ -124,14 +138,20 @@ impl Echo {
             lane.sent += 1;
         }
         lane.sent_at = now;
-        lane.outstanding = self.depth;
+        if self.pace.is_some() {
+            lane.sent_times.push_back(now);
+        }
+        lane.outstanding += self.depth;
         self.outstanding += u64::from(self.depth);
     }
 }
 
 impl Load for Echo {
-    fn message(&mut self, from: usize, opcode: u8, payload: &[u8], _now: u64) {
+    fn message(&mut self, from: usize, opcode: u8, payload: &[u8], now: u64) {
         let lane = &mut self.lanes[from];
+        if let Some(sent_at) = lane.sent_times.pop_front() {
+            self.latencies.record(now - sent_at, 1);
+        }
         self.in_this_read += 1;
         if lane.outstanding > 0 {
             lane.outstanding -= 1;
@@ -150,10 +170,23 @@ impl Load for Echo {
         let count = u64::from(std::mem::take(&mut self.in_this_read));
         let lane = &mut self.lanes[from];
         lane.measured += count;
+        if self.pace.is_some() {
+            return;
+        }
         self.latencies.record(now - lane.sent_at, count);
         if lane.outstanding == 0 && !self.stopping {
             self.burst(from, now, &mut outbox.bytes);
         }
+    }
+
+    fn next_send(&self) -> Option<u64> {
+        self.pace.as_ref().filter(|_| !self.stopping).map(Pace::next)
+    }
+
+    fn send_due(&mut self, now: u64, outbox: &mut Outbox) {
+        let Some(number) = self.pace.as_mut().map(Pace::take) else { return };
+        outbox.target = number as usize % self.lanes.len();
+        self.burst(outbox.target, now, &mut outbox.bytes);
     }
 
     fn is_done(&self) -> bool {

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &cli::Fanout) -> Result<Report, String> {
     }
     let mut report = Report {
         mode: "fanout",
-        url: args.common.url.clone(),
+        url: args.common.url(),
         path: args.path.clone(),
         connections: args.connections as usize,
         depth: Some(args.depth),

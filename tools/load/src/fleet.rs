@@ -1,31 +1,20 @@
 //! Many client connections on one thread: opens them, reads and writes them, hands messages to a load.
 //! Owns every socket. Never interprets a data message: the load does.
 
+mod io;
+mod open;
+
 use crate::cli::Common;
-use crate::frame::{self, Parsed};
-use crate::target::{self, Target};
+use crate::target::Target;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use mio::{Events, Poll};
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Descriptors that are not connections: standard streams, epoll, the files of /proc while they are read.
-const DESCRIPTORS_RESERVED: u64 = 64;
 /// Size of the one read buffer, unless a message is larger.
 const READ_BYTES: usize = 256 * 1024;
-/// The largest message of a server that is taken in.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The largest answer to a handshake that is taken in.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Different reasons for failures that are kept apart.
 const REASONS_MAX: usize = 16;
-/// A key and the answer it must get (RFC 6455, section 1.3).
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// What is done with messages.
 pub(crate) trait Load {
@@ -39,6 +28,18 @@ pub(crate) trait Load {
     }
     /// That time has come: what is put in the outbox is sent.
     fn send_due(&mut self, _now: u64, _outbox: &mut Outbox) {}
+    /// Connection `index` is open; `welcome` is the first message if one is awaited. What is put in the outbox is sent.
+    fn opened(&mut self, _index: usize, _welcome: &[u8], _now: u64, _outbox: &mut Outbox) {}
+    /// Connection `index` has ended, or could not be opened. Told by a fleet that reopens; in it, silence is no fault.
+    fn ended(&mut self, _index: usize, _reason: &str, _now: u64) {}
+    /// A connection to open, by its number, and its path. Asked of a fleet that reopens, until there is none.
+    fn next_open(&mut self, _now: u64) -> Option<(usize, String)> {
+        None
+    }
+    /// When there will be one although nothing happened; `None` for never.
+    fn next_open_at(&self) -> Option<u64> {
+        None
+    }
     /// Nothing more is expected.
     fn is_done(&self) -> bool {
         false
@@ -97,7 +98,8 @@ pub(crate) struct Fleet {
     events: Events,
     members: Vec<Member>,
     requests: Vec<Vec<u8>>,
-    target: Target,
+    /// Servers; connections go to each in turn.
+    targets: Vec<Target>,
     /// A second server, and which connections go there.
     peer: Option<(Target, Vec<bool>)>,
     buffer: Vec<u8>,
@@ -107,6 +109,12 @@ pub(crate) struct Fleet {
     stall_timeout: Duration,
     opening: usize,
     welcome: bool,
+    /// Connections made so far; each has a source of its own.
+    made: usize,
+    /// Connections that end are told to the load, which may have them opened again, and are not counted as lost.
+    reopens: bool,
+    /// Those it has not been told of yet, and why they ended.
+    ended: Vec<(usize, String)>,
     /// Connections that are open and have had their welcome.
     pub(crate) ready: usize,
     /// Connections that never got that far.
@@ -122,14 +130,14 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Prepares for `connections` connections; an error if this process may not have that many descriptors.
     pub(crate) fn new(common: &Common, connections: usize) -> Result<Fleet, String> {
-        raise_descriptor_limit(connections)?;
-        let failed = |error: io::Error| format!("epoll: {error}");
+        open::raise_descriptor_limit(connections)?;
+        let failed = |error: std::io::Error| format!("epoll: {error}");
         Ok(Fleet {
             poll: Poll::new().map_err(failed)?,
             events: Events::with_capacity(1024),
             members: Vec::with_capacity(connections),
             requests: Vec::new(),
-            target: Target::parse(&common.url)?,
+            targets: common.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, String>>()?,
             peer: None,
             buffer: vec![0; READ_BYTES],
             outbox: Outbox::default(),
@@ -138,6 +146,9 @@ impl Fleet {
             stall_timeout: Duration::from_secs(common.stall_timeout),
             opening: 0,
             welcome: false,
+            made: 0,
+            reopens: false,
+            ended: Vec::new(),
             ready: 0,
             refused: 0,
             lost: 0,
@@ -152,64 +163,18 @@ impl Fleet {
         Ok(())
     }
 
+    /// From now on the load is told of ends and says what is opened again.
+    pub(crate) fn reopen(&mut self, common: &Common, path: &str) {
+        self.reopens = true;
+        self.welcome = open::awaits_welcome(common, path);
+    }
+
     /// Where the `index`-th connection goes.
     fn target_of(&self, index: usize) -> &Target {
         match &self.peer {
             Some((peer, is_there)) if is_there.get(index) == Some(&true) => peer,
-            _ => &self.target,
+            _ => &self.targets[index % self.targets.len()],
         }
-    }
-
-    /// Opens one connection per path, `open_window` at a time, and comes back when each is ready or refused. Says
-    /// how far it is every second on stderr.
-    pub(crate) fn open(
-        &mut self,
-        common: &Common,
-        paths: impl Iterator<Item = String>,
-    ) -> Result<(), String> {
-        for path in paths {
-            self.welcome |= path.starts_with("/ws") && !common.no_welcome;
-            self.requests.push(request(self.target_of(self.requests.len()), &path)?);
-        }
-        let started = Instant::now();
-        let deadline = started + Duration::from_secs(common.open_timeout);
-        let mut said_at = started;
-        while self.ready + (self.refused + self.lost) as usize != self.requests.len() {
-            while self.opening < common.open_window as usize && self.members.len() < self.requests.len() {
-                self.connect();
-            }
-            self.turn(&mut Ignore, Duration::from_millis(100))?;
-            if said_at.elapsed() >= Duration::from_secs(1) {
-                said_at = Instant::now();
-                eprintln!("opened {} of {}", self.ready, self.requests.len());
-            }
-            if Instant::now() > deadline {
-                let (ready, all) = (self.ready, self.requests.len());
-                return Err(format!("only {ready} of {all} connections opened in time{}", self.explain()));
-            }
-            if self.ready == 0 && self.refused > 100 {
-                break;
-            }
-        }
-        self.open_seconds = started.elapsed().as_secs_f64();
-        self.requests = Vec::new();
-        match self.ready {
-            0 => Err(format!("no connection could be opened to {}{}", self.target.address, self.explain())),
-            _ => Ok(()),
-        }
-    }
-
-    /// As `open`, but a single refused connection is an error: a rate measured on fewer would mislead.
-    pub(crate) fn open_all(
-        &mut self,
-        common: &Common,
-        paths: impl Iterator<Item = String>,
-    ) -> Result<(), String> {
-        self.open(common, paths)?;
-        if self.refused + self.lost > 0 {
-            return Err(format!("{} connections were refused{}", self.refused + self.lost, self.explain()));
-        }
-        Ok(())
     }
 
     /// Serves the connections until the deadline, until the load is done or until nothing arrives any more.
@@ -221,11 +186,16 @@ impl Fleet {
                 return Ok(Outcome::Done);
             } else if left.is_zero() {
                 return Ok(Outcome::Deadline);
-            } else if self.now() - self.last_message_at > self.stall_timeout.as_nanos() as u64 {
+            } else if !self.reopens
+                && self.now() - self.last_message_at > self.stall_timeout.as_nanos() as u64
+            {
                 return Ok(Outcome::Stalled);
             }
             let due = self.send_due(load).map_or(left, |due| due.min(left));
-            self.turn(load, due.min(Duration::from_millis(100)))?;
+            self.open_again(load)?;
+            let open_at = load.next_open_at().map(|at| Duration::from_nanos(at.saturating_sub(self.now())));
+            let timeout = open_at.map_or(due, |open| open.min(due));
+            self.turn(load, timeout.min(Duration::from_millis(100)))?;
         }
     }
 
@@ -257,22 +227,6 @@ impl Fleet {
         }
     }
 
-    /// Sends whole frames on a connection; what the socket does not take now follows when it can.
-    pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
-        let Some(member) = self.members.get_mut(index) else { return };
-        let Some(stream) = &mut member.stream else { return };
-        let mut rest = bytes;
-        while member.unsent.is_empty() && !rest.is_empty() {
-            match stream.write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return self.end(index, format!("write: {error}")),
-            }
-        }
-        member.unsent.extend_from_slice(rest);
-    }
-
     /// Nanoseconds since the fleet began.
     pub(crate) fn now(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
@@ -283,296 +237,10 @@ impl Fleet {
         let open = |index: &usize| self.members[*index].stream.is_some();
         (0..self.members.len()).filter(open).collect()
     }
-
-    /// The commonest reasons for failures, as the tail of a sentence.
-    fn explain(&self) -> String {
-        let mut reasons: Vec<_> = self.reasons.iter().collect();
-        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let shown: Vec<_> =
-            reasons.iter().take(3).map(|(reason, count)| format!("{count} × {reason}")).collect();
-        if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) }
-    }
-
-    fn turn(&mut self, load: &mut impl Load, timeout: Duration) -> Result<(), String> {
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(format!("epoll: {error}")),
-            Ok(()) => {}
-        }
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
-            let Token(index) = event.token();
-            if event.is_writable() {
-                self.writable(index);
-            }
-            if event.is_readable() || event.is_read_closed() {
-                self.readable(index, event.is_read_closed(), load);
-            }
-        }
-        self.events = events;
-        Ok(())
-    }
-
-    fn connect(&mut self) {
-        let index = self.members.len();
-        self.opening += 1;
-        let mut member =
-            Member { stream: None, phase: Phase::Connecting, partial: Vec::new(), unsent: Vec::new() };
-        let connected = connecting(self.target_of(index), index).and_then(|mut stream| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(index), interest)?;
-            Ok(stream)
-        });
-        match connected {
-            Ok(stream) => {
-                member.stream = Some(stream);
-                self.members.push(member);
-            }
-            Err(error) => {
-                self.members.push(member);
-                self.refuse(format!("connect: {error}"));
-            }
-        }
-    }
-
-    fn writable(&mut self, index: usize) {
-        let Some(member) = self.members.get_mut(index) else { return };
-        if member.phase == Phase::Connecting {
-            let Some(stream) = &member.stream else { return };
-            match stream.take_error() {
-                Ok(None) => {}
-                Ok(Some(error)) | Err(error) => return self.end(index, format!("connect: {error}")),
-            }
-            member.phase = Phase::Handshaking;
-            let request = std::mem::take(&mut self.requests[index]);
-            return self.send(index, &request);
-        }
-        if !member.unsent.is_empty() {
-            let bytes = std::mem::take(&mut member.unsent);
-            self.send(index, &bytes);
-        }
-    }
-
-    fn readable(&mut self, index: usize, to_the_end: bool, load: &mut impl Load) {
-        loop {
-            let Some(member) = self.members.get_mut(index) else { return };
-            let Some(stream) = &mut member.stream else { return };
-            let kept = member.partial.len();
-            self.buffer[..kept].copy_from_slice(&member.partial);
-            match stream.read(&mut self.buffer[kept..]) {
-                Ok(0) => return self.end(index, "ended by the server without a close frame".into()),
-                Ok(read) => {
-                    member.partial.clear();
-                    let filled = kept + read;
-                    let drained = filled < self.buffer.len();
-                    if let Err(reason) = self.take_in(index, filled, load) {
-                        return self.end(index, reason);
-                    }
-                    if drained && !to_the_end {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return self.end(index, format!("read: {error}")),
-            }
-        }
-    }
-
-    /// Takes in the first `filled` bytes of the buffer; an unfinished frame is kept for the next read.
-    fn take_in(&mut self, index: usize, filled: usize, load: &mut impl Load) -> Result<(), String> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut outbox = std::mem::take(&mut self.outbox);
-        outbox.target = index;
-        let now = self.now();
-        let taken = self.take_frames(index, &buffer[..filled], now, load, &mut outbox);
-        self.buffer = buffer;
-        if !outbox.bytes.is_empty() {
-            self.send(outbox.target, &outbox.bytes);
-            outbox.bytes.clear();
-        }
-        self.outbox = outbox;
-        let (consumed, need) = taken?;
-        if need > self.buffer.len() {
-            self.buffer.resize(need + READ_BYTES, 0);
-        }
-        if consumed < filled {
-            self.members[index].partial = self.buffer[consumed..filled].to_vec();
-        }
-        Ok(())
-    }
-
-    /// Answers how much was consumed and how large a buffer the next frame needs.
-    fn take_frames(
-        &mut self,
-        index: usize,
-        input: &[u8],
-        now: u64,
-        load: &mut impl Load,
-        outbox: &mut Outbox,
-    ) -> Result<(usize, usize), String> {
-        let mut at = 0;
-        if self.members[index].phase == Phase::Handshaking {
-            match handshake_end(input)? {
-                Some(end) => at = end,
-                None => return Ok((0, 0)),
-            }
-            self.members[index].phase = Phase::AwaitingWelcome;
-            if !self.welcome {
-                self.now_ready(index);
-            }
-        }
-        let mut messages = 0u32;
-        let need = loop {
-            let (fin, opcode, payload, len) = match frame::parse(&input[at..])? {
-                Parsed::Frame { fin, opcode, payload, len } => (fin, opcode, payload, len),
-                Parsed::Partial(need) => break need,
-            };
-            at += len;
-            match opcode {
-                frame::PING => frame::write(&mut outbox.bytes, frame::PONG, payload),
-                frame::PONG => {}
-                frame::CLOSE => return Err(close_reason(payload)),
-                frame::TEXT | frame::BINARY if fin => {
-                    if self.members[index].phase == Phase::AwaitingWelcome {
-                        self.now_ready(index);
-                    } else {
-                        messages += 1;
-                        load.message(index, opcode, payload, now);
-                    }
-                }
-                _ => return Err("the server sent a fragmented message or an unknown opcode".into()),
-            }
-        };
-        if messages > 0 {
-            self.last_message_at = now;
-            load.read_done(index, now, outbox);
-        }
-        if need > MESSAGE_BYTES_MAX {
-            return Err(format!("the server sent a message of {need} bytes"));
-        }
-        Ok((at, need))
-    }
-
-    fn now_ready(&mut self, index: usize) {
-        self.members[index].phase = Phase::Ready;
-        self.opening -= 1;
-        self.ready += 1;
-    }
-
-    fn end(&mut self, index: usize, reason: String) {
-        let member = &mut self.members[index];
-        member.stream = None;
-        if member.phase == Phase::Ready {
-            self.ready -= 1;
-            self.lost += 1;
-            self.note(reason);
-        } else {
-            self.refuse(reason);
-        }
-    }
-
-    fn refuse(&mut self, reason: String) {
-        self.opening -= 1;
-        self.refused += 1;
-        self.note(reason);
-    }
-
-    fn note(&mut self, reason: String) {
-        let known = self.reasons.len() < REASONS_MAX || self.reasons.contains_key(&reason);
-        *self.reasons.entry(if known { reason } else { "other reasons".into() }).or_insert(0) += 1;
-    }
 }
 
-/// Raises the soft limit of descriptors to the hard one and checks that it is enough.
-fn raise_descriptor_limit(connections: usize) -> Result<(), String> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-            .map_err(|error| format!("raising the descriptor limit: {error}"))?;
-    }
-    match maximum {
-        Some(limit) if connections as u64 + DESCRIPTORS_RESERVED > limit => Err(format!(
-            "{connections} connections need more descriptors than the hard limit of {limit} allows \
-             (ulimit -Hn): at most {} connections per process",
-            limit.saturating_sub(DESCRIPTORS_RESERVED)
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn request(target: &Target, path: &str) -> Result<Vec<u8>, String> {
-    if !path.starts_with('/') || path.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
-        return Err(format!("{path:?} is not a path: it starts with / and has no spaces"));
-    }
-    let host = &target.host;
-    Ok(format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    .into_bytes())
-}
-
-/// Where the head of a good answer ends; None while it has not arrived whole.
-fn handshake_end(input: &[u8]) -> Result<Option<usize>, String> {
-    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return if input.len() > HEAD_BYTES_MAX { Err("the answer has no end".into()) } else { Ok(None) };
-    };
-    let head = String::from_utf8_lossy(&input[..end]);
-    let status = head.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1) != Some("101") {
-        return Err(format!("answered {status:?}"));
-    }
-    if !head.contains(ACCEPT) {
-        return Err("answered with a wrong Sec-WebSocket-Accept".into());
-    }
-    Ok(Some(end + 4))
-}
-
-fn close_reason(payload: &[u8]) -> String {
-    match payload {
-        [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            format!("closed by the server: {code} {}", String::from_utf8_lossy(reason)).trim_end().to_owned()
-        }
-        _ => "closed by the server without a code".to_owned(),
-    }
-}
-
-fn connecting(target: &Target, index: usize) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = target.source(std::process::id(), index) {
-        // A port of our own choice: to look for a free one takes the kernel long when thousands are in use.
-        let port = target::port(index);
-        let bound = socket.bind(&SocketAddr::new(source, port).into());
-        bound.or_else(|_| socket.bind(&SocketAddr::new(source, 0).into()))?;
-    }
-    match socket.connect(&target.address.into()) {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        other => other?,
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_101_with_the_right_key_is_a_handshake() {
-        let good = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\nrest");
-        assert_eq!(handshake_end(good.as_bytes()), Ok(Some(good.len() - 4)));
-        assert_eq!(handshake_end(&good.as_bytes()[..40]), Ok(None));
-        assert!(handshake_end(b"HTTP/1.1 503 Busy\r\n\r\n").unwrap_err().contains("503"));
-        assert!(handshake_end(b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\n\r\n").is_err());
-        assert!(handshake_end(&[b'x'; HEAD_BYTES_MAX + 1]).is_err());
-    }
-
-    #[test]
-    fn close_codes_are_told() {
-        assert_eq!(close_reason(&[0x0f, 0xa3, b'g', b'o']), "closed by the server: 4003 go");
-        assert_eq!(close_reason(&[]), "closed by the server without a code");
-    }
+/// Counts a reason; when there are many, new ones are put together.
+pub(crate) fn note(reasons: &mut BTreeMap<String, u64>, reason: String) {
+    let known = reasons.len() < REASONS_MAX || reasons.contains_key(&reason);
+    *reasons.entry(if known { reason } else { "other reasons".into() }).or_insert(0) += 1;
 }

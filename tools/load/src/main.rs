@@ -3,11 +3,14 @@
 //! Owns the command line and the exit status. Never interprets a message: each mode does that for itself.
 
 mod cli;
+mod connect;
 mod density;
 mod echo;
+mod failover;
 mod fanout;
 mod fleet;
 mod frame;
+mod handshake;
 mod numbering;
 mod pace;
 mod probe;
@@ -43,5 +46,7 @@ fn run(cli: &cli::Cli) -> Result<report::Report, String> {
         cli::Mode::Echo(args) => echo::run(args),
         cli::Mode::Fanout(args) => fanout::run(args),
         cli::Mode::Route(args) => route::run(args),
+        cli::Mode::Connect(args) => connect::run(args),
+        cli::Mode::Failover(args) => failover::run(args),
     }
 }

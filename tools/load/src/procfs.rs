@@ -1,9 +1,12 @@
-//! What a process has used, from /proc. Never guesses: what cannot be read is an error.
+//! What a process and its children have used, from /proc. Never guesses: what cannot be read is an error.
 
 use serde::Serialize;
 use std::fs;
 
-/// CPU time and memory of a process at one moment.
+/// Generations of processes that are looked through for children.
+const GENERATIONS_MAX: u32 = 8;
+
+/// CPU time and memory of a process at one moment, or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Usage {
     /// Seconds in user mode since the process started, all threads.
@@ -22,9 +25,20 @@ impl Usage {
         self.user_seconds + self.system_seconds
     }
 
-    /// Reads what process `pid` has used up to now.
+    /// Reads what process `pid` and those it started that still run (such as the workers of nginx) have used up to
+    /// now. Pages that several of them share count for each.
     pub(crate) fn of(pid: u32) -> Result<Usage, String> {
-        Usage::read(&format!("/proc/{pid}"))
+        let mut all = Usage::read(&format!("/proc/{pid}"))?;
+        for child in descendants(pid, GENERATIONS_MAX) {
+            // One that has just ended is not there any more.
+            if let Ok(usage) = Usage::read(&format!("/proc/{child}")) {
+                all.user_seconds += usage.user_seconds;
+                all.system_seconds += usage.system_seconds;
+                all.rss_bytes += usage.rss_bytes;
+                all.rss_peak_bytes += usage.rss_peak_bytes;
+            }
+        }
+        Ok(all)
     }
 
     /// Reads what this process has used up to now.
@@ -41,6 +55,17 @@ impl Usage {
         parse(&file("stat")?, &file("status")?, ticks_per_second)
             .ok_or_else(|| format!("{directory}: stat or status is not as expected"))
     }
+}
+
+/// Processes started by `pid`, by those, and so on.
+fn descendants(pid: u32, generations: u32) -> Vec<u32> {
+    let Some(below) = generations.checked_sub(1) else { return Vec::new() };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<u32> = lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    children.iter().flat_map(|child| std::iter::once(*child).chain(descendants(*child, below))).collect()
 }
 
 /// Takes the figures from the text of `stat` and `status`. The process name stands in parentheses in `stat` and may
@@ -79,5 +104,17 @@ mod tests {
     #[test]
     fn this_process_uses_memory() {
         assert!(Usage::own().unwrap().rss_bytes > 0);
+    }
+
+    #[test]
+    fn children_count() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let own = std::process::id();
+        let found = descendants(own, 1).contains(&child.id());
+        let (alone, together) = (Usage::own().unwrap(), Usage::of(own).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found && descendants(own, 0).is_empty());
+        assert!(together.rss_bytes > alone.rss_bytes, "{together:?}");
     }
 }

@@ -38,6 +38,13 @@ pub(crate) struct Report {
     pub(crate) fairness: Option<Fairness>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<Memory>,
+    /// Connections opened in the measurement, and how many a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) handshakes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) handshakes_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failover: Option<Failover>,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) out_of_order: u64,
@@ -97,6 +104,27 @@ pub(crate) struct Memory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_per_connection_after_burst: Option<f64>,
     pub(crate) rss_closed_bytes: u64,
+}
+
+/// What became of the clients of a node that was killed. Times are milliseconds since the kill.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Failover {
+    /// Clients the node had.
+    pub(crate) clients: usize,
+    /// Of those, the ones that another instance has welcomed.
+    pub(crate) served_elsewhere: usize,
+    /// When the first and the last of them learnt that its connection had ended.
+    pub(crate) first_ended_ms: f64,
+    pub(crate) last_ended_ms: f64,
+    /// When half of them, and when all, had been welcomed by another instance.
+    pub(crate) half_served_ms: f64,
+    pub(crate) last_served_ms: f64,
+    /// Most of them welcomed within a tenth of a second, a second's worth.
+    pub(crate) peak_reconnects_per_second: u64,
+    /// Tries that failed.
+    pub(crate) failed_attempts: u64,
+    /// Connections of clients of other instances that ended too.
+    pub(crate) disturbed: u64,
 }
 
 /// What the measurement cost the server.
@@ -225,7 +253,11 @@ impl Report {
     /// Everything that was asked for happened.
     pub(crate) fn is_clean(&self) -> bool {
         let faults = self.lost + self.duplicated + self.out_of_order + self.corrupted;
-        faults + self.connections_refused + self.connections_lost == 0 && !self.stalled
+        let failover =
+            |one: &Failover| one.served_elsewhere == one.clients && one.clients > 0 && one.disturbed == 0;
+        faults + self.connections_refused + self.connections_lost == 0
+            && !self.stalled
+            && self.failover.as_ref().is_none_or(failover)
     }
 
     /// One line of JSON.
@@ -240,6 +272,16 @@ impl fmt::Display for Report {
         writeln!(f, "{mode} {url}{path}: {connections} connections, opened in {open_seconds:.2} s")?;
         if let Some(seconds) = self.routable_seconds {
             writeln!(f, "  routable    all receivers, {seconds:.2} s later")?;
+        }
+        if let (Some(count), Some(rate)) = (self.handshakes, self.handshakes_per_second) {
+            writeln!(
+                f,
+                "  handshakes  {count} in {:.2} s, {rate:.0} a second",
+                self.seconds.unwrap_or_default()
+            )?;
+        }
+        if let Some(failover) = &self.failover {
+            write_failover(f, failover)?;
         }
         if let (Some(seconds), Some(rate)) = (self.seconds, self.messages_per_second) {
             let depth = self.depth.unwrap_or(1);
@@ -297,6 +339,19 @@ fn write_memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
     writeln!(f, "  closed      RSS {} KiB", kib(*rss_closed_bytes))
 }
 
+fn write_failover(f: &mut fmt::Formatter<'_>, failover: &Failover) -> fmt::Result {
+    let Failover { clients, served_elsewhere, first_ended_ms, last_ended_ms, half_served_ms, .. } = failover;
+    writeln!(f, "  killed      {clients} clients were there, {served_elsewhere} are served elsewhere")?;
+    writeln!(f, "  told        first after {first_ended_ms:.1} ms, last after {last_ended_ms:.1} ms")?;
+    let Failover { last_served_ms, peak_reconnects_per_second, failed_attempts, disturbed, .. } = failover;
+    writeln!(f, "  served      half after {half_served_ms:.1} ms, last after {last_served_ms:.1} ms")?;
+    writeln!(
+        f,
+        "  reconnects  at most {peak_reconnects_per_second} a second, {failed_attempts} tries failed"
+    )?;
+    writeln!(f, "  disturbed   {disturbed} clients of other instances")
+}
+
 fn write_server(f: &mut fmt::Formatter<'_>, server: &Server) -> fmt::Result {
     let Server { cpu_user_seconds, cpu_system_seconds, rss_before_bytes, rss_after_bytes, .. } = server;
     write!(f, "  server      {:.2} CPU s ", cpu_user_seconds + cpu_system_seconds)?;
@@ -323,6 +378,11 @@ mod tests {
             Report { connections_refused: 1, ..Report::default() },
             Report { connections_lost: 1, ..Report::default() },
             Report { stalled: true, ..Report::default() },
+            Report { failover: Some(Failover::default()), ..Report::default() },
+            Report {
+                failover: Some(Failover { clients: 2, served_elsewhere: 1, ..Failover::default() }),
+                ..Report::default()
+            },
         ] {
             assert!(!report.is_clean(), "{report}");
         }

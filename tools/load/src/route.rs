@@ -68,7 +68,7 @@ pub(crate) fn run(args: &cli::Route) -> Result<Report, String> {
     let messages = measured.iter().sum();
     let mut report = Report {
         mode: "route",
-        url: args.common.url.clone(),
+        url: args.common.url(),
         path: args.path.clone(),
         connections: 2 * pairs as usize,
         depth: args.rate.is_none().then_some(args.depth),

@@ -1,13 +1,26 @@
-//! Who may change something.
+//! Who may change something, on a node and on a balancer.
 
-use super::Caller;
 use crate::http::{Head, Response};
+use std::net::IpAddr;
 use subtle::ConstantTimeEq;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The address at the other end of the socket, whatever headers say.
+    pub peer: IpAddr,
+    /// Whether the request came through a proxy
+    /// ([`crate::forwarded::has_forwarding_header`]).
+    pub forwarded: bool,
+}
 
 /// With a token configured, whoever presents it. Without one, only a program on
 /// this machine: a peer on the loopback that is no proxy and no browser, whose
 /// pages could otherwise reach the node of whoever looks at them.
-pub(super) fn check(head: &Head<'_>, caller: &Caller, token: Option<&str>) -> Result<(), Response> {
+///
+/// # Errors
+/// The refusal to answer with: 401 or 403.
+pub fn check(head: &Head<'_>, caller: &Caller, token: Option<&str>) -> Result<(), Response> {
     match token {
         Some(token) => check_token(head, token),
         None => check_local(head, caller),

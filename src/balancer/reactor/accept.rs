@@ -1,0 +1,73 @@
+//! Taking clients in.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use mio::Interest;
+use mio::net::TcpStream;
+
+use super::Reactor;
+use super::pair::{Pair, Side, Step};
+use crate::balancer::config::ProxyProtocol;
+use crate::balancer::metrics::Counter;
+use crate::http::Response;
+use crate::limits::{ACCEPTS_PER_TURN, SPARE_CONNECTIONS};
+use crate::reactor::door::{Accepted, accept};
+
+impl Reactor {
+    /// Accepts until nobody waits or the budget is used up.
+    pub(super) fn accept_waiting(&mut self) {
+        if !self.has_callers {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match accept(&self.listener) {
+                Accepted::Stream(stream, peer) => self.take(stream, peer),
+                Accepted::Failed => self.count(Counter::AcceptErrors, 1),
+                Accepted::None => {
+                    self.has_callers = false;
+                    return;
+                }
+                Accepted::NoDescriptors => {
+                    self.count(Counter::AcceptErrors, 1);
+                    if !self.spare.lend(&self.listener, refuse) {
+                        // Whoever ends gives a descriptor back; until then this must not spin.
+                        self.has_callers = false;
+                        self.callers_left = true;
+                        return;
+                    }
+                    self.count(Counter::RefusedCapacity, 1);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+        self.count(Counter::Accepted, 1);
+        let sockets_max = self.config.max_connections.saturating_add(SPARE_CONNECTIONS);
+        if self.table.len() >= sockets_max || !self.table.has_room() {
+            self.count(Counter::RefusedCapacity, 1);
+            return refuse(&mut stream);
+        }
+        let step = if self.config.proxy_protocol_in == ProxyProtocol::V2 { Step::Proxy } else { Step::Head };
+        let slot = self.table.insert(Pair::accepted(stream, step, peer));
+        let Some(pair) = self.table.get(slot) else { return };
+        // Edge-triggered, so that WRITABLE is silent until the socket was full.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = super::token(slot, Side::Client);
+        if let Err(error) = self.poll.registry().register(&mut pair.client, token, interest) {
+            log::warn!("a connection could not be watched: {error}");
+            return self.table.bury(slot);
+        }
+        self.set_due_in(slot, self.config.handshake_timeout);
+    }
+}
+
+/// Best effort: the answer fits a fresh socket's buffer.
+fn refuse(stream: &mut TcpStream) {
+    let mut answer = Vec::new();
+    Response::error(503, "the balancer has as many connections as it can hold")
+        .with("Retry-After", "5")
+        .write_to(&mut answer, false, false);
+    let _ = stream.write(&answer);
+}
