@@ -1,14 +1,15 @@
 //! What can only be seen of a program that runs.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::files::text;
-use crate::files::{path, texts};
-use crate::node::{Launch, Node};
+use crate::files::{path, text, texts};
+use crate::node::{Launch, Node, Process, eventually};
 use crate::overlay::{FULL, Overlay};
 use crate::program::environment;
+use crate::web::Web;
 
 /// A node with the environment of a pod, on ports that disturb nobody.
 fn pod() -> Node {
@@ -20,6 +21,25 @@ fn pod() -> Node {
     let launch = environment.iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
     // What Kubernetes sets even in a pod that wants no variables of Services.
     launch.variable("KUBERNETES_SERVICE_HOST", "10.96.0.1").start()
+}
+
+/// A balancer with the environment of a pod, before this node, and its port.
+fn balancer_before(node: &Node) -> (Process, SocketAddr) {
+    let overlay = Overlay::read("k8s/overlays/with-balancer");
+    let workload = overlay.workload("throng-balance");
+    assert_eq!(texts(&workload.container["args"]), ["balance"]);
+    let mut environment = environment(&overlay, &workload);
+    // The only name that does not exist here.
+    assert!(environment.remove("THRONG_BACKENDS_DNS").is_some());
+    let backend = node.http.to_string();
+    let flags = ["--port", "0", "--bind", "127.0.0.1", "--reactors", "1", "--lame-duck", "1h"];
+    let launch = Launch::bare(&[&["balance", "--backend", &backend][..], &flags].concat());
+    let launch = environment.iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
+    let process = launch.spawn();
+    let ready = process.stdout_line().unwrap_or_else(|| panic!("{:#?}", process.rest_of_stderr()));
+    let address = ready.split("http=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let address = address.parse().unwrap();
+    (process, address)
 }
 
 fn probe(name: &str) -> String {
@@ -40,8 +60,21 @@ fn probes_ask_what_is_answered() {
         assert_eq!(node.get(path).status, 200, "{path}");
     }
     node.process.signal(libc::SIGTERM);
-    crate::node::eventually("readiness fails", || node.get(&readiness).status == 503);
+    eventually("readiness fails", || node.get(&readiness).status == 503);
     assert_eq!(node.get(&liveness).status, 200, "a node that drains is alive");
+}
+
+#[test]
+fn probes_ask_what_a_balancer_answers() {
+    let node = pod();
+    let (balancer, address) = balancer_before(&node);
+    let status = |path: &str| Web::connect(address).request("GET", path, "", "").status;
+    let (liveness, readiness) = (probe("livenessProbe"), probe("readinessProbe"));
+    eventually("the balancer is ready", || status(&readiness) == 200);
+    assert_eq!(status(&liveness), 200);
+    balancer.signal(libc::SIGTERM);
+    eventually("readiness fails", || status(&readiness) == 503);
+    assert_eq!(status(&liveness), 200, "a balancer that drains is alive");
 }
 
 #[test]

@@ -63,7 +63,8 @@ def up(compose):
             compose.call("up", "--detach", "--no-build", files=files)
             wait_until("the balancer has three nodes",
                        lambda: answers(front) and health_of(front)["backends"]["available"] == 3)
-            wait_until("the nodes are one hub", lambda: all(len(json.loads(get(port, "/nodes")[1])) == 3 for port in ports))
+            wait_until("the nodes are one hub",
+                       lambda: all(len(json.loads(get(port, "/nodes")[1])) == 3 for port in ports))
             wait_until("the client is connected", lambda: health_of(front)["connections"] == 5)
             status, page = get(front, "/web-loadbalancer.html")
             assert status == 200 and b"</html>" in page, status
@@ -82,8 +83,9 @@ def on_one_machine(redis, front, ports):
     services["redis"] = {
         "network_mode": "host", "healthcheck": {"test": ["CMD", "redis-cli", "-p", str(redis), "ping"]},
         "command": ["redis-server", "--save", "", "--bind", "127.0.0.1", "--port", str(redis)]}
+    backends = " ".join(f"127.0.0.1:{port}" for port in ports)
     services["balancer"] = {"network_mode": "host", "environment": {
-        "PORT": str(front), "THRONG_BIND": "127.0.0.1", "THRONG_BACKENDS": " ".join(f"127.0.0.1:{port}" for port in ports),
+        "PORT": str(front), "THRONG_BIND": "127.0.0.1", "THRONG_BACKENDS": backends,
         "THRONG_LAME_DUCK": "500ms", "THRONG_DRAIN_WINDOW": "1s"}}
     services["client"] = {"network_mode": "host", "environment": {"SERVER_URL": f"ws://127.0.0.1:{front}/ws"}}
     return {"services": services}

@@ -149,7 +149,8 @@ def contents(podman):
                 files = {member.name.lstrip("./"): member for member in tar if member.isfile() and member.size > 0}
                 assert set(files) == {"throng", "etc/ssl/certs/ca-certificates.crt"}, sorted(files)
                 tar.extract(files["throng"], folder)
-            header = subprocess.run(["readelf", "--program-headers", f"{folder}/throng"], capture_output=True, text=True, check=True)
+            read = ["readelf", "--program-headers", f"{folder}/throng"]
+            header = subprocess.run(read, capture_output=True, text=True, check=True)
     finally:
         podman.remove(name)
     assert "INTERP" not in header.stdout, "the binary is not static"

@@ -126,7 +126,8 @@ class OneName(socketserver.BaseRequestHandler):
         end = data.index(0, 12) + 5
         question, kind = data[12:end], data[end - 4:end - 2]
         is_it = question.lower().startswith(b"\x04node\x06throng\x04test\x00")
-        found = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x7f\x00\x00\x01" if is_it and kind == b"\x00\x01" else b""
+        loopback = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x7f\x00\x00\x01"
+        found = loopback if is_it and kind == b"\x00\x01" else b""
         head = data[:2] + struct.pack("!HHHHH", 0x8180 if is_it else 0x8183, 1, 1 if found else 0, 0, 0)
         out.sendto(head + question + found, self.client_address)
 
@@ -163,8 +164,8 @@ def stop_one_of_three(podman, clients):
             # One that is found later than the others would be given its share slowly.
             wait_until("ready", lambda port=port: answers(port))
         backends = " ".join(f"127.0.0.1:{port}" for port in ports)
-        balancer = Container(podman, "balancer", "balance", PORT=front, THRONG_BIND="127.0.0.1", THRONG_BACKENDS=backends,
-                             THRONG_STRATEGY="least_connections")
+        balancer = Container(podman, "balancer", "balance", PORT=front, THRONG_BIND="127.0.0.1",
+                             THRONG_BACKENDS=backends, THRONG_STRATEGY="least_connections")
         stack.enter_context(balancer).start()
         wait_until("the balancer has three nodes",
                    lambda: answers(front) and health_of(front)["backends"]["available"] == 3)
@@ -187,5 +188,6 @@ def stop_one_of_three(podman, clients):
     assert sums["event"] == "summary" and status == 0 and sums["complete"], f"status {status}: {sums}"
     assert sums["notices"] == sums["reconnects"] == held, f"{held} clients had to be told and to move: {sums}"
     assert sums["announced_received"] == sums["announced"] > 0 and sums["lost"] == sums["duplicates"] == 0, sums
-    return (f"clients {clients}, told {sums['notices']}, moved {sums['reconnects']}, announced {sums['announced']}, received "
-            f"{sums['announced_received']}, lost {sums['lost']}, longest away {sums['longest_away_ms']} ms, stopped in {took:.1f} s")
+    return (f"clients {clients}, told {sums['notices']}, moved {sums['reconnects']}, announced {sums['announced']}, "
+            f"received {sums['announced_received']}, lost {sums['lost']}, longest away {sums['longest_away_ms']} ms, "
+            f"stopped in {took:.1f} s")

@@ -123,7 +123,8 @@ def full(given):
 
 def session_affinity(given):
     service = given.get("Service", "throng")["spec"]
-    assert service["sessionAffinity"] == "ClientIP" and service["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"] > 0
+    assert service["sessionAffinity"] == "ClientIP"
+    assert service["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"] > 0
     assert service["type"] == "LoadBalancer"
 
 
@@ -132,7 +133,8 @@ def custom(given):
     only(monitor["spec"], {"selector", "endpoints", "namespaceSelector", "jobLabel"})
     for endpoint in monitor["spec"]["endpoints"]:
         only(endpoint, {"port", "path", "interval", "scrapeTimeout", "scheme"})
-        assert re.fullmatch(DURATION, endpoint["interval"]) and re.fullmatch(DURATION, endpoint["scrapeTimeout"]), endpoint
+        for key in ("interval", "scrapeTimeout"):
+            assert re.fullmatch(DURATION, endpoint[key]), endpoint
     groups = given.get("PrometheusRule", "throng")["spec"]["groups"]
     assert len({group["name"] for group in groups}) == len(groups), "a group is there twice"
     for rule in [rule for group in groups for rule in group["rules"]]:

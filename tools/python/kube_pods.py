@@ -178,7 +178,8 @@ class Pod:
 
     def wait_until_ready(self):
         def is_ready():
-            assert self.process.poll() is None, f"{self.name} ended with status {self.process.returncode}: {self.log_tail()}"
+            status = self.process.poll()
+            assert status is None, f"{self.name} ended with status {status}: {self.log_tail()}"
             return self.ready
         wait_until(f"{self.name} is ready", is_ready)
 

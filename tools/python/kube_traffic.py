@@ -60,7 +60,8 @@ class Clients:
 
     def figures(self):
         """How connections ended before they were opened again, and the most that were in any one second."""
-        again = sorted(at(event) for event in self.events if event["event"] == "connected" and event["away_ms"] is not None)
+        opened = (event for event in self.events if event["event"] == "connected")
+        again = sorted(at(event) for event in opened if event["away_ms"] is not None)
         peak = max((sum(1 for other in again if 0 <= other - one < 1) for one in again), default=0)
         codes = {event["code"] for event in self.events if event["event"] == "disconnected"}
         return {"peak": peak, "codes": codes}
