@@ -38,7 +38,8 @@ class Compose:
     def call(self, *arguments, files=("compose.yaml",), timeout=300):
         flags = [word for file in files for word in ("--file", str(tools.ROOT / file))]
         done = subprocess.run([self.program, *flags, *arguments], env=self.podman.environment, cwd=tools.ROOT,
-                              capture_output=True, text=True, errors="replace", timeout=timeout, stdin=subprocess.DEVNULL)
+                              capture_output=True, text=True, errors="replace", timeout=timeout,
+                              stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             raise tools.ToolError(f"podman-compose {' '.join(arguments)}: {(done.stdout + done.stderr).strip()[-2000:]}")
         return done.stdout
