@@ -139,7 +139,7 @@ fn selectors_select() {
             .filter(|other| selects(selector, &other.labels))
             .map(|one| one.name.clone())
             .collect();
-        assert_eq!(selected, [workload.name.clone()]);
+        assert_eq!(selected, std::slice::from_ref(&workload.name));
         for constraint in workload.pod["topologySpreadConstraints"].as_array().into_iter().flatten() {
             assert!(selects(&constraint["labelSelector"], &workload.labels), "{}", workload.name);
         }
