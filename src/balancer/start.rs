@@ -10,7 +10,7 @@ use crossbeam_channel::bounded;
 
 use super::Balancer;
 use super::config::{BalanceConfig, ProxyProtocol, host_and_port};
-use super::director::{Director, Plan};
+use super::director::{Plan, Prepared};
 use super::handle::Threads;
 use super::live::Watchers;
 use super::metrics::Metrics;
@@ -52,10 +52,11 @@ pub fn start(config: BalanceConfig) -> Result<Balancer, StartError> {
             reactor::settle_in(parts, shared.clone(), config.clone(), news.clone(), foreign)
         }
     };
+    let director = Prepared::new().map_err(system("open the director's epoll"))?;
     let private = config.private_fd_tables;
     let reactors = threads::spawn(parts, private, &news, News::Ended, settle, Reactor::run)?;
     let audience = Arc::new(Watchers { shared: Arc::downgrade(&shared) });
-    let director = Director::spawn(plan, audience).map_err(system("follow the backends"))?;
+    let director = director.start(plan, audience).map_err(system("follow the backends"))?;
     shared.meet_director(&director);
     log_start(&shared, &config);
     let (commands, commands_in) = bounded(16);

@@ -15,5 +15,6 @@ mod web;
 
 mod balancer;
 mod client;
+mod descriptors;
 mod drain;
 mod failover;

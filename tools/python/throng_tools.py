@@ -4,6 +4,7 @@ Only the standard library. A script finds this file through its own path.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -86,6 +89,21 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def until_available(address, backends, timeout=20):
+    """Waits until the balancer at this address has found so many backends to be well."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{address}/health", timeout=timeout) as answer:
+                if json.load(answer)["backends"]["available"] >= backends:
+                    return
+        except (urllib.error.HTTPError, ConnectionError):
+            pass  # 503 while there is none.
+        if time.monotonic() > deadline:
+            raise ToolError(f"the balancer at {address} has not found {backends} backends to be well within {timeout} s")
+        time.sleep(0.02)
 
 
 class Server:

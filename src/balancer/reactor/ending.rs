@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Reactor;
+use super::opening::unix_millis;
 use super::pair::{Pair, Side, Stage};
 use super::timers::{Millis, NEVER};
 use crate::balancer::director::Observed;
@@ -31,9 +32,19 @@ pub(super) struct Closing {
     reported: bool,
 }
 
+/// Clients of a backend that was lost in this turn.
+#[derive(Debug)]
+pub(super) struct Lost {
+    backend: BackendId,
+    clients: u32,
+    /// When the youngest of them connected, milliseconds since the Unix epoch.
+    youngest: u64,
+}
+
 impl Reactor {
     /// The pair is over.
     pub(super) fn end(&mut self, slot: u32, reason: Ended) {
+        self.leave_queue(slot);
         let Some(pair) = self.table.get(slot) else { return };
         let (label, level) = reason.facts();
         if log::log_enabled!(level) {
@@ -136,6 +147,16 @@ impl Reactor {
         self.set_due(slot, due);
     }
 
+    /// The idle timeout has changed.
+    pub(super) fn watch_all_idle(&mut self) {
+        for slot in 0..self.table.high_water() {
+            let is_idle_at_most = |pair: &&mut Pair| matches!(pair.stage, Stage::Open) && pair.due == NEVER;
+            if self.table.get(slot).filter(is_idle_at_most).is_some() {
+                self.watch_idle(slot);
+            }
+        }
+    }
+
     fn check_idle(&mut self, slot: u32) {
         let span = self.config.idle_timeout.as_millis() as Millis;
         let Some(pair) = self.table.get(slot) else { return };
@@ -154,7 +175,8 @@ impl Reactor {
         let window = self.config.failover_window;
         let Some(pair) = self.table.get(slot) else { return };
         if let Some(backend) = pair.at.clone() {
-            self.note_loss(&backend);
+            let since = pair.info.as_ref().map_or(0, |info| info.since);
+            self.note_loss(&backend, since);
         }
         self.count(Counter::Failovers, 1);
         let Some(pair) = self.table.get(slot) else { return };
@@ -169,18 +191,23 @@ impl Reactor {
         self.pump(slot, Side::Client);
     }
 
-    /// Clients lost with a backend are reported once a turn.
-    fn note_loss(&mut self, backend: &Backend) {
-        match self.lost.iter_mut().find(|(id, _)| *id == backend.id) {
-            Some((_, clients)) => *clients += 1,
-            None => self.lost.push((backend.id, 1)),
+    /// Clients lost with a backend are reported once a turn, with the age of the
+    /// youngest connection.
+    fn note_loss(&mut self, backend: &Backend, since: u64) {
+        match self.lost.iter_mut().find(|lost| lost.backend == backend.id) {
+            Some(lost) => {
+                lost.clients += 1;
+                lost.youngest = lost.youngest.max(since);
+            }
+            None => self.lost.push(Lost { backend: backend.id, clients: 1, youngest: since }),
         }
     }
 
     /// Tells the director which backends were lost in this turn.
     pub(super) fn report_losses(&mut self) {
-        for (backend, clients) in std::mem::take(&mut self.lost) {
-            self.tell_director(Observed::Lost { backend, clients, age_ms: 0 });
+        for Lost { backend, clients, youngest } in std::mem::take(&mut self.lost) {
+            let age_ms = unix_millis().saturating_sub(youngest);
+            self.tell_director(Observed::Lost { backend, clients, age_ms });
         }
     }
 

@@ -40,7 +40,7 @@ use super::director::Observed;
 use super::ended::Ended;
 use super::metrics::{Counter, Gauge};
 use super::pick::Picker;
-use super::roster::{BackendId, Directory};
+use super::roster::Directory;
 use crate::ids::ReactorId;
 use crate::limits;
 use crate::net;
@@ -48,7 +48,7 @@ use crate::reactor::conn_table::ConnTable;
 use crate::reactor::door::Spare;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::message::News;
-use ending::Closing;
+use ending::{Closing, Lost};
 use own::Pending;
 use pair::{Pair, Side, Stage, Step};
 use timers::{Millis, Timers};
@@ -61,6 +61,9 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// Wait while clients are queued or an answer of the director is outstanding.
 const SOON: Duration = Duration::from_millis(10);
+
+/// Between two looks at whether the table can be made smaller.
+const TIDY_MS: Millis = 1000;
 
 /// The token of one side of a pair.
 fn token(slot: u32, side: Side) -> Token {
@@ -131,7 +134,7 @@ pub struct Reactor {
     queue: VecDeque<(u32, u32)>,
     timers: Timers,
     /// Clients of backends that were lost in this turn.
-    lost: Vec<(BackendId, u32)>,
+    lost: Vec<Lost>,
     /// Rows whose request was passed on, or is to be.
     pairs: usize,
     /// Listeners to events.
@@ -141,6 +144,8 @@ pub struct Reactor {
     /// Requests the director has not answered.
     pending: Vec<Pending>,
     closing: Option<Closing>,
+    /// When memory of those who left is given back next.
+    tidy_at: Millis,
     /// Milliseconds since the balancer started, as of this turn.
     now: Millis,
 }
@@ -182,6 +187,7 @@ impl Reactor {
             held_bytes: 0,
             pending: Vec::new(),
             closing: None,
+            tidy_at: 0,
             now: 0,
         })
     }
@@ -227,7 +233,10 @@ impl Reactor {
         self.answer_pending();
         self.report_losses();
         self.table.reap();
-        self.table.shrink();
+        if self.now >= self.tidy_at {
+            self.tidy_at = self.now + TIDY_MS;
+            self.table.shrink();
+        }
         self.publish_gauges();
         true
     }
@@ -249,17 +258,24 @@ impl Reactor {
             match order {
                 Order::Close => self.begin_closing(),
                 Order::Abort => self.abort(),
-                Order::Reload(config) => {
-                    if config.strategy != self.config.strategy {
-                        let rotor = self.shared.rotor.clone();
-                        self.picker = Picker::new(config.strategy, fastrand::u64(..), rotor);
-                    }
-                    self.config = config;
-                }
+                Order::Reload(config) => self.take_over(config),
                 Order::Stop => return false,
             }
         }
         true
+    }
+
+    /// New settings hold for whoever connects from now on, those of idle pairs
+    /// for all.
+    fn take_over(&mut self, config: Arc<BalanceConfig>) {
+        let old = std::mem::replace(&mut self.config, config);
+        self.picker.set_strategy(self.config.strategy);
+        if self.config.buffer_bytes_max != self.buffer.len() {
+            self.buffer = vec![0; self.config.buffer_bytes_max].into_boxed_slice();
+        }
+        if self.config.idle_timeout != old.idle_timeout {
+            self.watch_all_idle();
+        }
     }
 
     fn take_mail(&mut self) {
