@@ -13,7 +13,10 @@ mod socket;
 #[path = "../it/web.rs"]
 mod web;
 
+mod api;
 mod balancer;
 mod client;
 mod drain;
 mod failover;
+mod passing;
+mod stub;

@@ -1,7 +1,7 @@
 //! How pairs end: by either side, because a backend was lost, because the
 //! balancer drains, or because time is up.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Reactor;
 use super::pair::{Pair, Side, Stage};
@@ -22,6 +22,9 @@ const SERVICE_RESTART: u16 = 1012;
 /// Closes drawn up in one turn of a drain.
 const CLOSES_PER_TURN: usize = 2048;
 
+/// The age of a lost connection from which on it makes no difference.
+const OLD_SECONDS: u64 = 60;
+
 /// How far a reactor's part of a drain is.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
@@ -34,6 +37,7 @@ pub(super) struct Closing {
 impl Reactor {
     /// The pair is over.
     pub(super) fn end(&mut self, slot: u32, reason: Ended) {
+        self.leave_queue(slot);
         let Some(pair) = self.table.get(slot) else { return };
         let (label, level) = reason.facts();
         if log::log_enabled!(level) {
@@ -136,6 +140,20 @@ impl Reactor {
         self.set_due(slot, due);
     }
 
+    /// The idle timeout has changed.
+    pub(super) fn watch_all_idle(&mut self) {
+        let is_idle = |pair: &Pair| {
+            let is_whole = !pair.client_end.shut && !pair.backend_end.shut;
+            pair.is_websocket && is_whole && matches!(pair.stage, Stage::Open)
+        };
+        for slot in 0..self.table.high_water() {
+            // In a drain their time is that of their close.
+            if self.closing.is_none() && self.table.get(slot).is_some_and(|pair| is_idle(pair)) {
+                self.watch_idle(slot);
+            }
+        }
+    }
+
     fn check_idle(&mut self, slot: u32) {
         let span = self.config.idle_timeout.as_millis() as Millis;
         let Some(pair) = self.table.get(slot) else { return };
@@ -153,8 +171,9 @@ impl Reactor {
     pub(super) fn lose_backend(&mut self, slot: u32) {
         let window = self.config.failover_window;
         let Some(pair) = self.table.get(slot) else { return };
+        let since = pair.info.as_ref().map_or(0, |info| info.since);
         if let Some(backend) = pair.at.clone() {
-            self.note_loss(&backend);
+            self.note_loss(&backend, since);
         }
         self.count(Counter::Failovers, 1);
         let Some(pair) = self.table.get(slot) else { return };
@@ -169,18 +188,21 @@ impl Reactor {
         self.pump(slot, Side::Client);
     }
 
-    /// Clients lost with a backend are reported once a turn.
-    fn note_loss(&mut self, backend: &Backend) {
-        match self.lost.iter_mut().find(|(id, _)| *id == backend.id) {
-            Some((_, clients)) => *clients += 1,
-            None => self.lost.push((backend.id, 1)),
+    /// Clients lost with a backend, connected at `since`, are reported once a
+    /// turn, those of the same age together.
+    fn note_loss(&mut self, backend: &Backend, since: u64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let age_seconds = (now.saturating_sub(since) / 1000).min(OLD_SECONDS);
+        match self.lost.iter_mut().find(|(id, age, _)| (*id, *age) == (backend.id, age_seconds)) {
+            Some((.., clients)) => *clients += 1,
+            None => self.lost.push((backend.id, age_seconds, 1)),
         }
     }
 
     /// Tells the director which backends were lost in this turn.
     pub(super) fn report_losses(&mut self) {
-        for (backend, clients) in std::mem::take(&mut self.lost) {
-            self.tell_director(Observed::Lost { backend, clients, age_ms: 0 });
+        for (backend, age_seconds, clients) in std::mem::take(&mut self.lost) {
+            self.tell_director(Observed::Lost { backend, clients, age_ms: age_seconds * 1000 });
         }
     }
 

@@ -130,8 +130,9 @@ pub struct Reactor {
     /// Pairs for which there was no room at any backend, slot and generation.
     queue: VecDeque<(u32, u32)>,
     timers: Timers,
-    /// Clients of backends that were lost in this turn.
-    lost: Vec<(BackendId, u32)>,
+    /// Clients of backends that were lost in this turn, by the age of their
+    /// connections in seconds.
+    lost: Vec<(BackendId, u64, u32)>,
     /// Rows whose request was passed on, or is to be.
     pairs: usize,
     /// Listeners to events.
@@ -249,17 +250,25 @@ impl Reactor {
             match order {
                 Order::Close => self.begin_closing(),
                 Order::Abort => self.abort(),
-                Order::Reload(config) => {
-                    if config.strategy != self.config.strategy {
-                        let rotor = self.shared.rotor.clone();
-                        self.picker = Picker::new(config.strategy, fastrand::u64(..), rotor);
-                    }
-                    self.config = config;
-                }
+                Order::Reload(config) => self.reload(config),
                 Order::Stop => return false,
             }
         }
         true
+    }
+
+    fn reload(&mut self, config: Arc<BalanceConfig>) {
+        let before = std::mem::replace(&mut self.config, config);
+        if before.strategy != self.config.strategy {
+            let rotor = self.shared.rotor.clone();
+            self.picker = Picker::new(self.config.strategy, fastrand::u64(..), rotor);
+        }
+        if before.buffer_bytes_max != self.config.buffer_bytes_max {
+            self.buffer = vec![0; self.config.buffer_bytes_max].into_boxed_slice();
+        }
+        if before.idle_timeout != self.config.idle_timeout {
+            self.watch_all_idle();
+        }
     }
 
     fn take_mail(&mut self) {
