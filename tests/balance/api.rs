@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use crate::balancer::{Balancer, launch};
 use crate::client::{Client, End, instance_of};
+use crate::listener::Listener;
 use crate::node::{Node, eventually};
 use crate::socket::Socket;
-use crate::web::{Response, Web};
+use crate::web::Response;
 
 /// Settings with which changes are seen soon.
 const QUICK: [&str; 4] = ["--health-interval", "200ms", "--health-timeout", "150ms"];
@@ -283,44 +284,6 @@ fn a_body_that_is_waited_for_is_asked_for() {
     assert_eq!(web.head().status, 100);
     web.send(body);
     assert_eq!(web.response().status, 201);
-}
-
-/// A listener to events.
-struct Listener(Web);
-
-impl Listener {
-    fn open(balancer: &Balancer) -> Self {
-        let mut web = balancer.web();
-        web.send("GET /api/events HTTP/1.1\r\nHost: balancer\r\nAccept: text/event-stream\r\n\r\n");
-        let head = web.head();
-        let headers = ["content-type", "cache-control", "x-accel-buffering"].map(|name| head.header(name));
-        assert_eq!((head.status, headers), (200, [Some("text/event-stream"), Some("no-store"), Some("no")]));
-        Listener(web)
-    }
-
-    /// The next event's name and data.
-    fn next(&mut self) -> (String, Value) {
-        let end = loop {
-            if let Some(end) = self.0.buffer.windows(2).position(|bytes| bytes == b"\n\n") {
-                break end;
-            }
-            assert!(self.0.read_more(), "the stream has ended");
-        };
-        let text: Vec<u8> = self.0.buffer.drain(..end + 2).collect();
-        let text = String::from_utf8(text).unwrap();
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-        (field("event: "), serde_json::from_str(&field("data: ")).unwrap())
-    }
-
-    /// The next event of that name.
-    fn next_of(&mut self, name: &str) -> Value {
-        loop {
-            let (event, data) = self.next();
-            if event == name {
-                return data;
-            }
-        }
-    }
 }
 
 #[test]

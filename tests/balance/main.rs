@@ -14,9 +14,12 @@ mod socket;
 mod web;
 
 mod api;
+mod backends;
 mod balancer;
 mod client;
 mod drain;
 mod failover;
+mod listener;
 mod passing;
+mod robustness;
 mod stub;

@@ -1,12 +1,13 @@
 //! A backend that does what a test tells it to, and shows what it was sent.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -16,6 +17,12 @@ use crate::web::Web;
 
 /// What a PROXY protocol header, version 2, begins with.
 const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Connections that may wait to be accepted.
+const WAITING: i32 = 16;
+
+/// A connect on the loopback that takes longer finds no room.
+const FULL: Duration = Duration::from_millis(100);
 
 /// An answer that grants the upgrade asked for with the key of RFC 6455, section 1.3.
 pub(crate) const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
@@ -27,7 +34,9 @@ pub(crate) struct Stub {
     calls: Receiver<Call>,
     health: Arc<AtomicU16>,
     is_closed: Arc<AtomicBool>,
-    listening: Option<JoinHandle<()>>,
+    listening: Option<JoinHandle<TcpListener>>,
+    /// After it has stopped accepting: where connections wait, and those that do.
+    unattended: Option<(TcpListener, Vec<TcpStream>)>,
 }
 
 /// A request of the balancer's, and its connection.
@@ -41,7 +50,7 @@ pub(crate) struct Call {
 
 impl Stub {
     pub(crate) fn start() -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").unwrap())
+        Self::on(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap())
     }
 
     /// One whose kernel takes in little, and has the balancer's hold little.
@@ -50,12 +59,13 @@ impl Stub {
         socket.set_recv_buffer_size(8192).unwrap();
         // How much a sender's kernel holds grows with the segments it may send.
         socket.set_tcp_mss(600).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        socket.listen(16).unwrap();
-        Self::on(socket.into())
+        Self::on(socket)
     }
 
-    fn on(listener: TcpListener) -> Self {
+    fn on(socket: Socket) -> Self {
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(WAITING).unwrap();
+        let listener: TcpListener = socket.into();
         let address = listener.local_addr().unwrap();
         let health = Arc::new(AtomicU16::new(200));
         let is_closed = Arc::new(AtomicBool::new(false));
@@ -65,7 +75,7 @@ impl Stub {
             move || {
                 for stream in listener.incoming() {
                     if is_closed.load(Ordering::Acquire) {
-                        return;
+                        break;
                     }
                     let (sender, health) = (sender.clone(), health.clone());
                     let web = Web::over(stream.unwrap());
@@ -78,9 +88,10 @@ impl Stub {
                         }
                     });
                 }
+                listener
             }
         });
-        Stub { address, calls, health, is_closed, listening: Some(listening) }
+        Stub { address, calls, health, is_closed, listening: Some(listening), unattended: None }
     }
 
     /// A backend that does the same for everybody.
@@ -117,10 +128,23 @@ impl Stub {
 
     /// From now on connects are refused.
     pub(crate) fn close(&mut self) {
+        drop(self.stop_accepting());
+    }
+
+    /// From now on connects are not answered.
+    pub(crate) fn hang(&mut self) {
+        let (listener, mut waiting) = (self.stop_accepting(), Vec::new());
+        while let Ok(stream) = TcpStream::connect_timeout(&self.address, FULL) {
+            waiting.push(stream);
+        }
+        self.unattended = Some((listener, waiting));
+    }
+
+    fn stop_accepting(&mut self) -> TcpListener {
         self.is_closed.store(true, Ordering::Release);
         // Wakes it.
         drop(Web::connect(self.address));
-        self.listening.take().unwrap().join().unwrap();
+        self.listening.take().unwrap().join().unwrap()
     }
 }
 
