@@ -27,6 +27,9 @@ const CLOSES_PER_TURN: usize = 2048;
 /// those it has accepted.
 const LATE_REQUESTS: Duration = Duration::from_secs(1);
 
+/// The age of a lost connection from which on it makes no difference.
+const OLD_SECONDS: u64 = 60;
+
 /// How far a reactor's part of a drain is.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
@@ -36,15 +39,6 @@ pub(super) struct Closing {
     began: Millis,
     tally: Tally,
     reported: bool,
-}
-
-/// Clients of a backend that was lost in this turn.
-#[derive(Debug)]
-pub(super) struct Lost {
-    backend: BackendId,
-    clients: u32,
-    /// When the youngest of them connected, milliseconds since the Unix epoch.
-    youngest: u64,
 }
 
 impl Reactor {
@@ -155,9 +149,13 @@ impl Reactor {
 
     /// The idle timeout has changed.
     pub(super) fn watch_all_idle(&mut self) {
+        let is_idle = |pair: &Pair| {
+            let is_whole = !pair.client_end.shut && !pair.backend_end.shut;
+            pair.is_websocket && is_whole && matches!(pair.stage, Stage::Open)
+        };
         for slot in 0..self.table.high_water() {
-            let is_idle_at_most = |pair: &&mut Pair| matches!(pair.stage, Stage::Open) && pair.due == NEVER;
-            if self.table.get(slot).filter(is_idle_at_most).is_some() {
+            // In a drain their time is that of their close.
+            if self.closing.is_none() && self.table.get(slot).is_some_and(|pair| is_idle(pair)) {
                 self.watch_idle(slot);
             }
         }
@@ -180,8 +178,8 @@ impl Reactor {
     pub(super) fn lose_backend(&mut self, slot: u32) {
         let window = self.config.failover_window;
         let Some(pair) = self.table.get(slot) else { return };
+        let since = pair.info.as_ref().map_or(0, |info| info.since);
         if let Some(backend) = pair.at.clone() {
-            let since = pair.info.as_ref().map_or(0, |info| info.since);
             self.note_loss(&backend, since);
         }
         self.count(Counter::Failovers, 1);
@@ -197,23 +195,20 @@ impl Reactor {
         self.pump(slot, Side::Client);
     }
 
-    /// Clients lost with a backend are reported once a turn, with the age of the
-    /// youngest connection.
+    /// Clients lost with a backend, connected at `since`, are reported once a
+    /// turn, those of the same age together.
     fn note_loss(&mut self, backend: &Backend, since: u64) {
-        match self.lost.iter_mut().find(|lost| lost.backend == backend.id) {
-            Some(lost) => {
-                lost.clients += 1;
-                lost.youngest = lost.youngest.max(since);
-            }
-            None => self.lost.push(Lost { backend: backend.id, clients: 1, youngest: since }),
+        let age_seconds = (unix_millis().saturating_sub(since) / 1000).min(OLD_SECONDS);
+        match self.lost.iter_mut().find(|(id, age, _)| (*id, *age) == (backend.id, age_seconds)) {
+            Some((.., clients)) => *clients += 1,
+            None => self.lost.push((backend.id, age_seconds, 1)),
         }
     }
 
     /// Tells the director which backends were lost in this turn.
     pub(super) fn report_losses(&mut self) {
-        for Lost { backend, clients, youngest } in std::mem::take(&mut self.lost) {
-            let age_ms = unix_millis().saturating_sub(youngest);
-            self.tell_director(Observed::Lost { backend, clients, age_ms });
+        for (backend, age_seconds, clients) in std::mem::take(&mut self.lost) {
+            self.tell_director(Observed::Lost { backend, clients, age_ms: age_seconds * 1000 });
         }
     }
 

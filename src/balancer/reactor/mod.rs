@@ -40,7 +40,7 @@ use super::director::Observed;
 use super::ended::Ended;
 use super::metrics::{Counter, Gauge};
 use super::pick::Picker;
-use super::roster::Directory;
+use super::roster::{BackendId, Directory};
 use crate::ids::ReactorId;
 use crate::limits;
 use crate::net;
@@ -48,7 +48,7 @@ use crate::reactor::conn_table::ConnTable;
 use crate::reactor::door::Spare;
 use crate::reactor::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::message::News;
-use ending::{Closing, Lost};
+use ending::Closing;
 use own::Pending;
 use pair::{Pair, Side, Stage, Step};
 use timers::{Millis, Timers};
@@ -135,8 +135,9 @@ pub struct Reactor {
     /// Pairs for which there was no room at any backend, slot and generation.
     queue: VecDeque<(u32, u32)>,
     timers: Timers,
-    /// Clients of backends that were lost in this turn.
-    lost: Vec<Lost>,
+    /// Clients of backends that were lost in this turn, by the age of their
+    /// connections in seconds.
+    lost: Vec<(BackendId, u64, u32)>,
     /// Rows whose request was passed on, or is to be.
     pairs: usize,
     /// Listeners to events.
@@ -263,22 +264,20 @@ impl Reactor {
                 Order::Accept => {}
                 Order::Close => self.begin_closing(),
                 Order::Abort => self.abort(),
-                Order::Reload(config) => self.take_over(config),
+                Order::Reload(config) => self.reload(config),
                 Order::Stop => return false,
             }
         }
         true
     }
 
-    /// New settings hold for whoever connects from now on, those of idle pairs
-    /// for all.
-    fn take_over(&mut self, config: Arc<BalanceConfig>) {
-        let old = std::mem::replace(&mut self.config, config);
+    fn reload(&mut self, config: Arc<BalanceConfig>) {
+        let before = std::mem::replace(&mut self.config, config);
         self.picker.set_strategy(self.config.strategy);
-        if self.config.buffer_bytes_max != self.buffer.len() {
+        if before.buffer_bytes_max != self.config.buffer_bytes_max {
             self.buffer = vec![0; self.config.buffer_bytes_max].into_boxed_slice();
         }
-        if self.config.idle_timeout != old.idle_timeout {
+        if before.idle_timeout != self.config.idle_timeout {
             self.watch_all_idle();
         }
     }

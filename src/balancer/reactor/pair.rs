@@ -94,6 +94,10 @@ pub(super) struct Opening {
     pub(super) request: Vec<u8>,
     /// What the backend is sent first.
     pub(super) forward: Vec<u8>,
+    /// Bytes of body at its end.
+    pub(super) follows: usize,
+    /// What followed the request for a WebSocket, for a backend that agrees to it.
+    pub(super) early: Box<[u8]>,
     /// Bytes of `forward` that it has taken.
     pub(super) forwarded: usize,
     /// What the backend has answered so far.
@@ -106,6 +110,8 @@ pub(super) struct Opening {
     pub(super) asked: Asked,
     /// Whether the request may be sent to another backend after it was sent to one.
     pub(super) is_repeatable: bool,
+    /// Whether the client was told to send the body it holds back.
+    pub(super) is_invited: bool,
     /// When the client is told that there is no backend, whatever step it is at.
     pub(super) queued_until: Millis,
 }
@@ -117,12 +123,15 @@ impl Opening {
             peer,
             request: Vec::new(),
             forward: Vec::new(),
+            follows: 0,
+            early: Box::default(),
             forwarded: 0,
             answer: Vec::new(),
             tried: Vec::new(),
             user: None,
             asked: Asked::Plain,
             is_repeatable: false,
+            is_invited: false,
             queued_until: NEVER,
         })
     }
