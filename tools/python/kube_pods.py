@@ -195,6 +195,7 @@ class Services:
         names = [service["metadata"]["name"] for service in cluster.given.of_kind("Service")]
         self.addresses = {name: f"127.77.0.{number}" for number, name in enumerate(sorted(names), 1)}
         self.lock, self.timer, self.over = threading.Lock(), None, False
+        self.behind = {}
 
     def close(self):
         """Nothing is published any more."""
@@ -238,6 +239,7 @@ class Services:
         service = self.address(workload.name)
         ready = [pod.address for pod in workload.pods.values() if pod.ready and not pod.terminating]
         self.cluster.say(f"{workload.name} leads to {' '.join(ready) or 'nobody'}")
+        self.behind[workload.name] = len(ready)
         if not ready:
             return ""
         choice = ", ".join(f"{number} : {address}" for number, address in enumerate(ready))

@@ -89,6 +89,8 @@ class Cluster:
                 workload.create(ordinal)
         for workload in filter(None, [self.nodes, self.balancers]):
             workload.wait_until_ready()
+            pods.wait_until("the Service leads to all pods",
+                            lambda one=workload: self.services.behind.get(one.name) == len(one.pods))
 
     def stop(self):
         self.services.close()
@@ -163,6 +165,7 @@ def judge(clients, ended, options):
     assert sums["confirmed"] == sums["sent"] > 0 and sums["duplicates"] == 0, f"{sums}"
     assert sums["announced_received"] == sums["announced"] > 0, f"nothing was announced: {sums}"
     assert seen["codes"] == {1012}, f"connections ended otherwise: {seen['codes']}"
+    assert ended[0]["held"] > 0, "nobody was connected to the first pod"
     held = sum(one["held"] for one in ended)
     assert sums["reconnects"] == held, f"{held} clients had to move, {sums['reconnects']} moved"
     # Without a pace all clients of a pod would come back within the same second.
