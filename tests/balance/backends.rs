@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -116,6 +117,31 @@ fn past_a_backend_that_answers_garbage() {
         while call.web.read_more() {}
     });
     check_failing(endless, || (), false, true);
+}
+
+#[test]
+fn past_a_backend_that_never_comes_to_its_answer() {
+    const INTERIM: &str = "HTTP/1.1 102 Processing\r\n\r\n";
+    let (talker, good) = (Stub::start(), Stub::start());
+    let args = [&UNCHECKED[..], &["--reactors", "1", "--buffer-bytes-max", "16MiB"]].concat();
+    let balancer = Balancer::over(&[talker.address, good.address], &args);
+    let mut web = balancer.web();
+    web.send("GET /x HTTP/1.1\r\nHost: b\r\n\r\n");
+    let mut call = talker.call();
+    // The balancer may have closed before it was all sent.
+    let _ = call.web.stream.write_all(INTERIM.repeat(100_000).as_bytes());
+    good.call().answer(b"at last");
+    let mut interim = 0;
+    let answer = loop {
+        let answer = web.response();
+        if answer.status != 102 {
+            break answer;
+        }
+        interim += 1;
+    };
+    assert_eq!((answer.status, answer.body), (200, b"at last".to_vec()));
+    assert!((1..=16).contains(&interim), "{interim}");
+    assert_eq!(balancer.find(talker.address).unwrap()["failures"], 1);
 }
 
 #[test]
@@ -363,6 +389,17 @@ fn backends_come_and_go_with_their_file() {
         balancer.find(nodes[0].http).is_some_and(|one| one["state"] == "up")
     });
     clients.iter_mut().for_each(|client| client.socket.assert_alive());
+}
+
+#[test]
+fn the_addresses_of_a_name_are_backends() {
+    let node = Node::start(&["--reactors", "1"]);
+    let name = format!("localhost:{}", node.http.port());
+    let args = [&QUICK[..], &["--backends-dns", &name, "--dns-interval", "100ms"]].concat();
+    let balancer = Balancer::launched(&launch(&[], &args));
+    eventually("its address is up", || balancer.find(node.http).is_some_and(|one| one["state"] == "up"));
+    assert_eq!(balancer.find(node.http).unwrap()["origin"], "dns");
+    assert_eq!(Client::join(balancer.http, 1).instance, instance_of(&node));
 }
 
 #[test]

@@ -111,6 +111,23 @@ fn a_slow_backend_slows_its_client_down() {
 }
 
 #[test]
+fn a_client_that_vanishes_is_let_go() {
+    let stub = Stub::start();
+    let balancer = in_front_of(&stub, &["--reactors", "1", "--half-close-timeout", "1h"]);
+    let (mut socket, mut call) = open(Web::connect_narrow(balancer.http, 4096), &stub);
+    let message = stub::frame(FIN | BINARY, &[7; 50_000]);
+    flood(&call.web.stream, &message);
+    socket.send(text("the last"));
+    SockRef::from(&socket.web().stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    balancer.wait_for_connections(0);
+    assert_eq!(call.frame().payload, b"the last");
+    // Whatever is on the way to nobody ends with the connection.
+    while call.web.stream.write_all(&message).is_ok() {}
+    assert_eq!(balancer.backends()[0]["connections"], 0);
+}
+
+#[test]
 fn a_handshake_has_a_time_limit() {
     let node = Node::start(&["--reactors", "1"]);
     let balancer = Balancer::over(&[node.http], &["--handshake-timeout", "300ms"]);

@@ -26,6 +26,9 @@ use crate::balancer::roster::Backend;
 use crate::http::Response;
 use crate::reactor::door::is_exhausted;
 
+/// Interim answers (1xx) to one request that are passed on.
+const INTERIM_ANSWERS_MAX: u8 = 16;
+
 /// Why a backend was not reached or did not serve.
 enum Failure<'a> {
     /// No connection came about.
@@ -403,7 +406,11 @@ impl Reactor {
         let is_upgrade = opening.asked == Asked::Upgrade;
         match head::read_answer(&opening.answer, opening.asked) {
             Answer::Partial => {}
+            Answer::Interim { .. } if opening.interim_answers >= INTERIM_ANSWERS_MAX => {
+                self.handshake_failed(slot, "it has too much to say before its answer");
+            }
             Answer::Interim { head_len } => {
+                opening.interim_answers += 1;
                 let interim: Vec<u8> = opening.answer.drain(..head_len).collect();
                 self.send(slot, Side::Client, &interim);
                 self.take_answer(slot);

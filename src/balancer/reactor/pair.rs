@@ -102,6 +102,8 @@ pub(super) struct Opening {
     pub(super) forwarded: usize,
     /// What the backend has answered so far.
     pub(super) answer: Vec<u8>,
+    /// Interim answers that were passed on.
+    pub(super) interim_answers: u8,
     /// Backends that failed this client.
     pub(super) tried: Vec<BackendId>,
     /// The user, for picking.
@@ -127,6 +129,7 @@ impl Opening {
             early: Box::default(),
             forwarded: 0,
             answer: Vec::new(),
+            interim_answers: 0,
             tried: Vec::new(),
             user: None,
             asked: Asked::Plain,

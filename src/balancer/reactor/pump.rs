@@ -206,7 +206,9 @@ impl Reactor {
     fn end_if_done(&mut self, slot: u32) {
         let Some(pair) = self.table.get(slot) else { return };
         let client_done = pair.client_end.shut && pair.client_end.eof;
-        let backend_done = pair.backend.is_none() || (pair.backend_end.shut && pair.backend_end.eof);
+        let end = &pair.backend_end;
+        // There is nobody for whom to wait for what is thrown away.
+        let backend_done = pair.backend.is_none() || (end.shut && (end.eof || end.ignored));
         let parted = matches!(pair.stage, Stage::Parting);
         if client_done && (backend_done || parted) {
             let reason = pair.reason();
