@@ -331,18 +331,15 @@ impl Reactor {
     /// Finds out whether a connection came about (connect(2), EINPROGRESS).
     fn check_connection(&mut self, slot: u32) {
         let Some(stream) = self.table.get(slot).and_then(|pair| pair.backend.as_mut()) else { return };
-        let failed = match stream.take_error() {
-            Ok(None) => {
-                stream.peer_addr().err().filter(|error| error.kind() != std::io::ErrorKind::NotConnected)
-            }
-            Ok(Some(error)) | Err(error) => Some(error),
+        let connected = match stream.take_error() {
+            Ok(None) => stream.peer_addr().map(|_| ()),
+            Ok(Some(error)) | Err(error) => Err(error),
         };
-        if let Some(error) = failed {
-            return self.backend_failed(slot, &Failure::Connect(&error.to_string()));
-        }
-        if stream.peer_addr().is_err() {
+        match connected {
+            Ok(()) => {}
             // An event too early: there will be another.
-            return;
+            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return,
+            Err(error) => return self.backend_failed(slot, &Failure::Connect(&error.to_string())),
         }
         if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) {
             opening.step = Step::Answering;
