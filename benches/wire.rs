@@ -3,14 +3,15 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use throng::cluster::wire::{BatchWriter, Envelope, Stream, read};
+use throng::cluster::wire::{Answer, BatchWriter, Envelope, Stream, read};
 
 /// Envelopes in a batch.
 const BATCHES: [u64; 3] = [1, 16, 256];
 
 /// A message to a user with 100 bytes of content.
 fn send(content: &str) -> Envelope<'_> {
-    Envelope::Send { id: 1 << 40, user: "user-0123456789", text: content, wants_result: false }
+    let answer = Answer::Return { sender: 1 << 40, tries: 0 };
+    Envelope::Send { answer, user: "user-0123456789", text: content }
 }
 
 fn writer() -> BatchWriter {

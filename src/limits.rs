@@ -126,6 +126,13 @@ pub const STREAM_REPAIR_TIMEOUT: Duration = Duration::from_secs(5);
 /// not make the receiver a slow subscriber.
 pub const STREAM_REPAIR_BYTES: usize = 4 * 1024 * 1024;
 
+/// Clients' messages that came back from a node their users had left and wait
+/// for these to be looked up again. More are not tried again.
+pub const STRAYS: usize = 16 * 1024;
+
+/// Bytes of payload those messages may hold on to.
+pub const STRAY_BYTES: usize = 16 * 1024 * 1024;
+
 /// Batches kept of one stream so that they can be sent again: what Redis holds
 /// for a subscriber before it closes it.
 pub const STREAM_RING_BYTES: usize = 32 * 1024 * 1024;
@@ -148,6 +155,7 @@ const _: () = {
     assert!(STREAM_REPAIR_INTERVAL.as_millis() * 4 < STREAM_REPAIR_TIMEOUT.as_millis());
     assert!(STREAM_REPAIR_TIMEOUT.as_millis() + STREAM_TICK_MAX.as_millis() < STREAM_RING_AGE.as_millis());
     assert!(STREAM_REPAIR_BYTES <= STREAM_RING_BYTES);
+    assert!(CLUSTER_TEXT_BYTES < STRAY_BYTES);
     assert!(CLUSTER_BATCH_BYTES_MAX < 32 * 1024 * 1024);
     assert!(NODE_ID_BYTES <= u8::MAX as usize);
     assert!(NODE_ID_BYTES + USER_ID_BYTES + 1024 < CLUSTER_BATCH_BYTES);

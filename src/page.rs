@@ -25,7 +25,7 @@ pub static DASHBOARD: LazyLock<Page> = LazyLock::new(|| {
     Page::assemble(
         include_str!("admin/dashboard.html"),
         include_str!("admin/dashboard.css"),
-        include_str!("admin/dashboard.js"),
+        &[include_str!("admin/dashboard.js")],
     )
 });
 
@@ -34,7 +34,13 @@ pub static BALANCER: LazyLock<Page> = LazyLock::new(|| {
     Page::assemble(
         include_str!("balancer/page.html"),
         include_str!("balancer/page.css"),
-        include_str!("balancer/page.js"),
+        &[
+            include_str!("balancer/page/backends.js"),
+            include_str!("balancer/page/events.js"),
+            include_str!("balancer/page/commands.js"),
+            include_str!("balancer/page/clients.js"),
+            include_str!("balancer/page.js"),
+        ],
     )
 });
 
@@ -46,10 +52,10 @@ pub struct Page {
 }
 
 impl Page {
-    fn assemble(markup: &str, style: &str, script: &str) -> Page {
+    fn assemble(markup: &str, style: &str, scripts: &[&str]) -> Page {
         let style = format!("{THEME}{style}");
         // In a function of its own, so that no name meets one of the browser's.
-        let script = format!("(() => {{\n'use strict';\n{}{script}}})();\n", COMMON.concat());
+        let script = format!("(() => {{\n'use strict';\n{}{}}})();\n", COMMON.concat(), scripts.concat());
         let document = markup.replacen("<style></style>", &format!("<style>{style}</style>"), 1).replacen(
             "<script></script>",
             &format!("<script>{script}</script>"),

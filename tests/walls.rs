@@ -37,7 +37,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (
-        &["cluster/wire", "cluster/streams", "cluster/router"],
+        &["cluster/wire", "cluster/streams", "cluster/router", "cluster/sources"],
         &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
     (
@@ -74,6 +74,19 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (
         &["cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
+        &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
+    ),
+    (
+        &[
+            "client/backoff",
+            "client/business",
+            "client/ledger",
+            "client/message",
+            "client/program/editor",
+            "client/refusal",
+            "client/summary",
+            "client/target",
+        ],
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
     (

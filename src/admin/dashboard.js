@@ -46,7 +46,7 @@ function stop() {
   asked += 1;
 }
 
-const link = new Link({ peer: 'the node', silenceMs: PATIENCE_MS + 2 * EVERY_MS, open: ask, close: stop });
+const link = new Link({ peer: 'the node', silenceMs: PATIENCE_MS + 2 * EVERY_MS, open: ask, close: stop, changed: () => requestAnimationFrame(draw) });
 
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) link.pause();
@@ -113,8 +113,9 @@ function draw() {
   drawHead();
   drawTiles();
   const now = when(overview.timestamp);
-  connectionsChart.show(points, CONNECTION_SERIES, now);
-  messagesChart.show(messages, MESSAGE_SERIES, now);
+  const fresh = link.state === 'live';
+  connectionsChart.show(points, CONNECTION_SERIES, now, fresh);
+  messagesChart.show(messages, MESSAGE_SERIES, now, fresh);
   legend($('messages-legend'), MESSAGE_SERIES, true);
   drawDelivery();
   drawIdentity();
@@ -146,9 +147,11 @@ function drawTiles() {
   say($('t-answer'), milliseconds(answers.at(-1)));
   const sorted = [...answers].sort((one, other) => one - other);
   const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
-  say($('t-answer-sub'), `p50 ${milliseconds(at(0.5))}, p99 ${milliseconds(at(0.99))}`);
+  say($('t-answer-sub'), `p50 ${brief(at(0.5))}, p99 ${brief(at(0.99))} ms`);
   attribute($('t-answer-sub'), 'title', `How long the last ${plural(sorted.length, 'request')} of this page took, the way included`);
 }
+
+const brief = (value) => value.toFixed(value < 10 ? 1 : 0);
 
 function cpu() {
   if (!before || !known(overview.cpu_seconds) || !known(before.cpu_seconds)) return NOTHING;

@@ -46,6 +46,7 @@ mod session;
 pub mod summary;
 pub mod target;
 mod tls;
+mod work;
 
 use std::io;
 use std::sync::Arc;
@@ -66,8 +67,9 @@ pub use summary::Summary;
 
 use self::gate::Gate;
 use self::resolve::Resolver;
-use self::runner::{Control, Order, Runner, WAKER, Work};
+use self::runner::{Control, Order, Runner, WAKER};
 use self::session::Outgoing;
+use self::work::Work;
 use crate::reactor::mailbox::{Mailbox, mailbox};
 
 /// Events that wait to be taken by the program; beyond them nothing is read.

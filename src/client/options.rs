@@ -11,7 +11,7 @@ use super::target::Target;
 pub const CONNECTIONS_MAX: u32 = 1_000_000;
 
 /// What stands for a connection's number in a name or user id.
-const NUMBER: &str = "{n}";
+const NUMBER: &str = "%n";
 
 /// Options of a client. [`Options::new`] has what suits most.
 #[derive(Clone, Debug)]
@@ -21,9 +21,9 @@ pub struct Options {
     /// How many connections to keep, at most [`CONNECTIONS_MAX`].
     pub connections: u32,
     /// Name of the client, sent as `name` in the query. With several
-    /// connections each is numbered, where `{n}` stands or at the end.
+    /// connections each is numbered, where `%n` stands or at the end.
     pub name: Option<String>,
-    /// User of all connections, sent as `user_id` in the query; `{n}` stands
+    /// User of all connections, sent as `user_id` in the query; `%n` stands
     /// for a connection's number.
     pub user_id: Option<String>,
     /// Certificates to trust for `wss://`, as PEM, instead of the machine's.
@@ -108,7 +108,7 @@ mod tests {
         check(1, None, None, "/ws");
         check(1, Some("a"), None, "/ws?name=a");
         check(9, Some("a"), Some("u"), "/ws?user_id=u&name=a-7");
-        check(9, Some("a{n}b"), Some("u{n}"), "/ws?user_id=u7&name=a7b");
-        check(1, Some("a{n}"), None, "/ws?name=a7");
+        check(9, Some("a%nb"), Some("u%n"), "/ws?user_id=u7&name=a7b");
+        check(1, Some("a%n"), None, "/ws?name=a7");
     }
 }

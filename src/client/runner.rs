@@ -4,7 +4,8 @@
 //! once, and the handing over of events. If the program does not take them,
 //! nothing more is read, so the servers notice.
 
-use std::collections::{BTreeSet, VecDeque};
+mod begin;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,27 +18,21 @@ use mio::{Events, Poll, Token};
 use super::event::{Event, What};
 use super::gate::Gate;
 use super::options::Options;
-use super::refusal::Failure;
 use super::resolve::Resolver;
-use super::session::{Context, Outgoing, Session, Stage};
+use super::session::{Context, Outgoing, Session};
 use super::summary::Summary;
 use super::tls::Tls;
+use super::work::Work;
 use crate::reactor::mailbox::{Inbox, Weigh};
 
 /// The waker's token; a session's is its index.
 pub(super) const WAKER: Token = Token(usize::MAX);
-
-/// Connections being opened at once.
-const UNDERWAY_MAX: usize = 256;
 
 /// Events that wait for room in the program's queue before nothing more is read.
 const EVENTS_WAITING_MAX: usize = 256;
 
 /// Between two looks whether the program has taken events.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
-/// How long resolved addresses serve for further connections.
-const ADDRESSES_FRESH: Duration = Duration::from_secs(1);
 
 /// Socket events taken from the kernel at once.
 const POLL_EVENTS: usize = 1024;
@@ -80,61 +75,6 @@ pub(super) struct Runner {
     pub(super) control: Arc<Control>,
     pub(super) sender: Sender<Event>,
     pub(super) work: Work,
-}
-
-/// What there is to do, and for whom.
-pub(super) struct Work {
-    sessions: Vec<Session>,
-    /// When each session wants to be called, as it stands in `timers`.
-    armed: Vec<Option<Instant>>,
-    timers: BTreeSet<(Instant, usize)>,
-    /// Sessions that want to be begun.
-    queue: VecDeque<usize>,
-    /// Sessions that may have something to read, and which those are.
-    more: VecDeque<usize>,
-    has_more: Vec<bool>,
-    /// Sessions that were given something to send.
-    unflushed: Vec<usize>,
-    underway: usize,
-    ended: usize,
-    /// Addresses, and how long they serve.
-    addresses: Vec<SocketAddr>,
-    addresses_until: Option<Instant>,
-    /// The resolver was asked; when it is asked again.
-    asked_until: Option<Instant>,
-    events: VecDeque<Event>,
-    closing: bool,
-}
-
-impl Work {
-    pub(super) fn new(options: &Options) -> Self {
-        let sessions: Vec<Session> =
-            (1..=options.connections).map(|number| Session::new(number, options)).collect();
-        Work {
-            armed: vec![None; sessions.len()],
-            timers: BTreeSet::new(),
-            queue: (0..sessions.len()).collect(),
-            more: VecDeque::new(),
-            has_more: vec![false; sessions.len()],
-            unflushed: Vec::new(),
-            underway: 0,
-            ended: 0,
-            addresses: Vec::new(),
-            addresses_until: None,
-            asked_until: None,
-            events: VecDeque::new(),
-            closing: false,
-            sessions,
-        }
-    }
-
-    fn sum(&self, now: Instant) -> Summary {
-        let mut sums = Summary::default();
-        for session in &self.sessions {
-            sums.add(&session.ledger().summary(now));
-        }
-        sums
-    }
 }
 
 impl Runner {
@@ -236,68 +176,6 @@ impl Runner {
         }
     }
 
-    fn begin_sessions(&mut self, now: Instant) {
-        if self.work.queue.is_empty() || !self.has_addresses(now) {
-            return;
-        }
-        let addresses = std::mem::take(&mut self.work.addresses);
-        while self.work.underway < UNDERWAY_MAX
-            && let Some(index) = self.work.queue.pop_front()
-        {
-            if self.work.sessions[index].stage() == Stage::Queued {
-                self.call(index, now, |session, context| session.begin(context, &addresses));
-            }
-        }
-        self.work.addresses = addresses;
-    }
-
-    /// Whether there are addresses to connect to; asks for them otherwise.
-    fn has_addresses(&mut self, now: Instant) -> bool {
-        match &self.resolver {
-            Resolver::Known(address) => {
-                if self.work.addresses.is_empty() {
-                    self.work.addresses.push(*address);
-                }
-                true
-            }
-            Resolver::Thread(_) if self.work.addresses_until.is_some_and(|until| now < until) => true,
-            Resolver::Thread(ask) => {
-                match self.work.asked_until {
-                    Some(until) if until <= now => {
-                        self.work.asked_until = None;
-                        self.fail_queued("the name was not resolved in time", now);
-                    }
-                    Some(_) => {}
-                    None => {
-                        // It is full while the resolver is still at the last one.
-                        let _ = ask.try_send(());
-                        self.work.asked_until = Some(now + self.options.connect_timeout);
-                    }
-                }
-                false
-            }
-        }
-    }
-
-    fn resolved(&mut self, found: Result<Vec<SocketAddr>, String>, now: Instant) {
-        self.work.asked_until = None;
-        match found {
-            Ok(addresses) => {
-                self.work.addresses = addresses;
-                self.work.addresses_until = Some(now + ADDRESSES_FRESH);
-            }
-            Err(why) => self.fail_queued(&why, now),
-        }
-    }
-
-    fn fail_queued(&mut self, why: &str, now: Instant) {
-        for index in std::mem::take(&mut self.work.queue) {
-            if self.work.sessions[index].stage() == Stage::Queued {
-                self.call(index, now, |session, context| session.fail(context, Failure::passing(why)));
-            }
-        }
-    }
-
     fn read_sessions(&mut self, now: Instant) {
         for _ in 0..self.work.more.len() {
             if self.is_blocked() {
@@ -361,46 +239,5 @@ impl Runner {
             self.publish();
         }
         sums
-    }
-}
-
-impl Work {
-    /// A session can be begun, or addresses can be asked for.
-    fn may_begin(&self) -> bool {
-        !self.queue.is_empty() && self.underway < UNDERWAY_MAX && self.asked_until.is_none()
-    }
-
-    fn note(&mut self, index: usize, before: Stage, after: Stage) {
-        if before == after {
-            return;
-        }
-        self.underway -= usize::from(before == Stage::Underway);
-        self.underway += usize::from(after == Stage::Underway);
-        self.ended += usize::from(after == Stage::Ended);
-        if after == Stage::Queued {
-            self.queue.push_back(index);
-        }
-    }
-
-    /// A session may have something to read; the waker's token is none.
-    fn note_readable(&mut self, index: usize) {
-        if let Some(noted) = self.has_more.get_mut(index)
-            && !std::mem::replace(noted, true)
-        {
-            self.more.push_back(index);
-        }
-    }
-
-    fn arm(&mut self, index: usize, deadline: Option<Instant>) {
-        let armed = &mut self.armed[index];
-        if *armed != deadline {
-            if let Some(at) = armed.take() {
-                self.timers.remove(&(at, index));
-            }
-            if let Some(at) = deadline {
-                self.timers.insert((at, index));
-            }
-            *armed = deadline;
-        }
     }
 }

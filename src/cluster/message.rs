@@ -10,6 +10,7 @@ use crate::reactor::message::{Action, ReplyTo};
 use crate::ws::frame::Frame;
 
 use super::registry::Member;
+use super::sources::SourceId;
 use super::streams::Missing;
 use super::wire::Stream;
 
@@ -62,9 +63,35 @@ pub enum ClusterMessage {
         /// What came of it.
         report: Report,
     },
+    /// No connection took a client's message that came from this node.
+    Return {
+        /// Where it is to go.
+        source: SourceId,
+        /// The message.
+        stray: Stray,
+    },
     /// From the subscriber.
     Heard(Heard),
 }
+
+/// A client's message whose user was not where it was sent.
+#[derive(Debug)]
+pub struct Stray {
+    /// For whom it is.
+    pub user: Box<str>,
+    /// The frame.
+    pub frame: Frame,
+    /// The connection that sent it, on the node that looks for the user.
+    pub sender: ConnId,
+    /// How often it came back before.
+    pub tries: u8,
+}
+
+const _: () = {
+    use crate::reactor::message::ReactorMessage;
+    // Mailboxes hold many of them, and each is moved several times.
+    assert!(size_of::<ReactorMessage>() <= 88 && size_of::<ClusterMessage>() <= 88);
+};
 
 /// What the subscriber heard and does not deal with itself.
 #[derive(Debug)]
@@ -120,8 +147,10 @@ pub enum Heard {
     },
     /// Where this user is has changed.
     Forget(Box<str>),
-    /// A node was heard of that was not known.
-    Newcomer,
+    /// A client's message came back from a node where its user was not.
+    Returned(Stray),
+    /// A life of a node was heard of that was not known, and given a name.
+    Newcomer(SourceId, Member),
 }
 
 /// When a request of another node is answered.
@@ -140,6 +169,9 @@ impl Weigh for ClusterMessage {
         match self {
             ClusterMessage::Act { action, .. } => action.weight(),
             ClusterMessage::Broadcast { frame, .. } => frame.len(),
+            ClusterMessage::Return { stray, .. } | ClusterMessage::Heard(Heard::Returned(stray)) => {
+                stray.frame.len()
+            }
             ClusterMessage::Users { users, .. } => users.len() * size_of::<Arc<str>>(),
             ClusterMessage::Joined(_)
             | ClusterMessage::Left(_)

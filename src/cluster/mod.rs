@@ -6,7 +6,8 @@
 //! reactor sees one mailbox ([`message::ClusterMessage`]). What is decided is
 //! decided by pure parts: [`wire`], a batch of envelopes as bytes; [`streams`],
 //! what came, what is missing, what came before; [`router`], where a message
-//! goes and what its sender is told. [`registry`] keeps members and users in
+//! goes and what its sender is told; [`sources`], where one came from, in short.
+//! [`registry`] keeps members and users in
 //! Redis, [`connect`] opens connections to it.
 
 pub mod connect;
@@ -14,6 +15,7 @@ pub mod message;
 pub mod publisher;
 pub mod registry;
 pub mod router;
+pub mod sources;
 pub mod streams;
 pub mod subscriber;
 mod target;

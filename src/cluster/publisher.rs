@@ -6,6 +6,8 @@
 //! carries what gathered during the one before. While Redis is away it goes on
 //! taking its mail and tells every sender so.
 
+mod effects;
+mod link;
 mod membership;
 
 use std::sync::Arc;
@@ -13,25 +15,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::connect::{self, Commands, Settings};
+use super::connect::Settings;
 use super::message::{ClusterMessage, Heard};
-use super::registry::{Grave, Member, Names, NodeDescription, NodeRecord, Registry, Status};
-use super::router::{Bounds, Channel, Effect, Router, unavailable};
+use super::registry::{Member, Names, NodeRecord, Status};
+use super::router::{Bounds, Effect};
+use super::sources::{SourceId, Sources};
 use super::subscriber::Ear;
 use super::{LinkState, Overview};
-use crate::delivery::UserNodes;
-use crate::hub::gather::{RemoteAnswer, RemoteNode, Report};
+use crate::hub::gather::RemoteAnswer;
 use crate::ids::ReactorId;
 use crate::metrics::Counter;
 use crate::reactor::mailbox::{Inbox, Wake};
-use crate::reactor::message::{ReactorMessage, ReplyTo};
+use crate::reactor::message::ReactorMessage;
 use crate::reactor::shared::Shared;
+use link::Link;
 
 /// Messages taken in before what they cause is sent off.
 const MESSAGES_PER_ROUND: usize = 8192;
 
-/// Between attempts to reach Redis: at first, and at most; each is jittered.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long a node that leaves still gives back what is on its way to users
+/// who have just gone.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Longest sleep while nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
@@ -60,39 +64,6 @@ impl Wake for Unparker {
     }
 }
 
-/// A connection to Redis and what depends on it.
-struct Link {
-    registry: Registry<Commands>,
-    me: Member,
-    router: Router,
-    /// Whether the subscriber hears what is sent to this incarnation.
-    subscribed: bool,
-    /// Whether what was missed before it did has been repaired or given up.
-    synchronised: bool,
-    /// Reactors that have not listed their users yet.
-    listing: usize,
-    round: u64,
-    next_beat: Instant,
-    /// What the last beat said.
-    status: Status,
-    graves: Vec<Grave>,
-    /// What this node was registered as before its last link broke, until that
-    /// can be swept.
-    predecessor: Option<u64>,
-    /// Users that came or went, in order.
-    changes: Vec<(Arc<str>, bool)>,
-    nodes_outdated: bool,
-    /// Lists of users that were asked for.
-    pages: Vec<(String, usize, ReplyTo)>,
-}
-
-impl Link {
-    /// Whether all users are registered, and what is sent and was sent here is heard.
-    fn is_ready(&self) -> bool {
-        self.subscribed && self.synchronised && self.listing == 0 && self.changes.is_empty()
-    }
-}
-
 /// See the module.
 pub struct Publisher {
     plan: Plan,
@@ -106,6 +77,8 @@ pub struct Publisher {
     failures: u32,
     incarnation: u64,
     round: u64,
+    /// Names that the subscriber gave to other nodes.
+    sources: Sources,
 }
 
 impl Publisher {
@@ -130,6 +103,7 @@ impl Publisher {
             failures: 0,
             incarnation: 0,
             round: 0,
+            sources: Sources::default(),
         }
     }
 
@@ -140,13 +114,22 @@ impl Publisher {
             if self.link.is_none() && now >= self.retry_at {
                 self.connect(now);
             }
-            let waiting = self.take_mail(Instant::now());
-            self.work();
-            if waiting == 0 {
-                thread::park_timeout(self.patience());
-            }
+            self.turn(IDLE);
+        }
+        let end = Instant::now() + FAREWELL;
+        while self.link.is_some() && Instant::now() < end {
+            self.turn(end.saturating_duration_since(Instant::now()));
         }
         self.leave();
+    }
+
+    /// Does what there is to do, then sleeps until there is more, at most so long.
+    fn turn(&mut self, sleep: Duration) {
+        let waiting = self.take_mail(Instant::now());
+        self.work();
+        if waiting == 0 {
+            thread::park_timeout(self.patience().min(sleep));
+        }
     }
 
     fn patience(&self) -> Duration {
@@ -176,25 +159,6 @@ impl Publisher {
         waiting - taken
     }
 
-    /// While there is no link: whoever wants to know is told; users are listed anew when there is one.
-    fn refuse(&mut self, message: ClusterMessage) {
-        match message {
-            ClusterMessage::Act { reply, .. } => self.carry_out(vec![unavailable(reply)]),
-            ClusterMessage::Broadcast { reply, .. } => {
-                let report = Report::Remote(vec![RemoteNode::all_unavailable()]);
-                self.carry_out(vec![Effect::Report(reply, report)]);
-            }
-            ClusterMessage::Page { reply, .. } => {
-                self.carry_out(vec![Effect::Report(reply, Report::Overloaded)])
-            }
-            ClusterMessage::Joined(_)
-            | ClusterMessage::Left(_)
-            | ClusterMessage::Users { .. }
-            | ClusterMessage::Report { .. }
-            | ClusterMessage::Heard(_) => {}
-        }
-    }
-
     fn take(&mut self, message: ClusterMessage, now: Instant) {
         let Some(link) = &mut self.link else { return };
         match message {
@@ -209,6 +173,12 @@ impl Publisher {
             ClusterMessage::Broadcast { frame, reply } => link.router.broadcast(&frame, reply, now),
             ClusterMessage::Page { after, limit, reply } => link.pages.push((after, limit, reply)),
             ClusterMessage::Report { ticket, report } => link.router.reported(ticket, report, now),
+            ClusterMessage::Return { source: SourceId::HERE, stray } => link.router.returned(stray, now),
+            ClusterMessage::Return { source, stray } => {
+                if let Some(source) = self.sources.get(source) {
+                    link.router.give_back(source, &stray, now);
+                }
+            }
             ClusterMessage::Heard(heard) => self.hear(heard, now),
         }
     }
@@ -246,7 +216,14 @@ impl Publisher {
                 link.router.resend(&from, stream, first, last, now)
             }
             Heard::Forget(user) => link.router.forget(&user),
-            Heard::Newcomer => link.nodes_outdated = true,
+            Heard::Returned(stray) => {
+                self.shared.metrics.node().add(Counter::ClusterReturned, 1);
+                link.router.returned(stray, now);
+            }
+            Heard::Newcomer(source, member) => {
+                link.nodes_outdated = true;
+                self.sources.add(source, member);
+            }
         }
     }
 
@@ -301,157 +278,10 @@ impl Publisher {
         Ok(())
     }
 
-    fn publish(&self, link: &mut Link, batches: Vec<Effect>) -> Result<(), Box<dyn std::error::Error>> {
-        let names = link.registry.names().clone();
-        let (mut publishing, mut nodes) = (Vec::new(), Vec::new());
-        for effect in batches {
-            let Effect::Publish(channel, batch) = effect else { continue };
-            match channel {
-                Channel::Node(node) => {
-                    publishing.push((names.node_channel(&node), batch));
-                    nodes.push(Some(node));
-                }
-                Channel::All => {
-                    publishing.push((names.broadcast_channel(), batch));
-                    nodes.push(None);
-                }
-            }
-        }
-        if publishing.is_empty() {
-            return Ok(());
-        }
-        let counters = self.shared.metrics.node();
-        counters.add(Counter::ClusterBatchesSent, publishing.len() as u64);
-        counters.add(Counter::ClusterBytesSent, publishing.iter().map(|(_, batch)| batch.len() as u64).sum());
-        for (outcome, node) in link.registry.executor().publish(&publishing).into_iter().zip(nodes) {
-            if let (0, Some(node)) = (outcome?, node) {
-                link.router.unheard(&node);
-            }
-        }
-        Ok(())
-    }
-
-    fn list_users(&self, link: &mut Link) -> Result<(), Box<dyn std::error::Error>> {
-        for (after, limit, reply) in std::mem::take(&mut link.pages) {
-            let after = Some(&*after).filter(|after| !after.is_empty());
-            let page = link.registry.page(after, limit)?;
-            let one = |(user_id, nodes): (String, Vec<Member>)| UserNodes {
-                user_id,
-                nodes: nodes.into_iter().map(|member| member.node).collect(),
-            };
-            let report = Report::Users(page.users.into_iter().map(one).collect(), page.next);
-            self.carry_out(vec![Effect::Report(reply, report)]);
-        }
-        Ok(())
-    }
-
-    /// Tells reactors and callers what became of their requests.
-    fn carry_out(&self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Report(ReplyTo::Request { reactor, ticket }, report) => {
-                    self.post_surely(reactor, || ReactorMessage::Report { ticket, report: report.clone() });
-                }
-                // A caller that gave up has dropped the other end.
-                Effect::Report(ReplyTo::Thread(caller), report) => drop(caller.try_send(report)),
-                Effect::Report(..) | Effect::Publish(..) => {}
-                Effect::Unreachable(sender) => {
-                    self.post_surely(sender.reactor(), || ReactorMessage::Unreachable { sender });
-                }
-                Effect::Undelivered(sender, user) => {
-                    let message = || ReactorMessage::Undelivered { sender, user: user.clone() };
-                    self.post_surely(sender.reactor(), message);
-                }
-            }
-        }
-    }
-
-    fn connect(&mut self, now: Instant) {
-        match self.try_connect() {
-            Ok(link) => {
-                log::info!("joined the cluster as {} (incarnation {})", link.me.node, link.me.incarnation);
-                self.failures = 0;
-                self.link = Some(link);
-                self.overview.set_state(LinkState::Joining);
-            }
-            Err(error) => {
-                if self.failures == 0 {
-                    log::warn!("Redis cannot be reached, serving this node's clients alone: {error}");
-                }
-                self.put_off(now);
-            }
-        }
-    }
-
-    fn try_connect(&mut self) -> Result<Link, Box<dyn std::error::Error>> {
-        let commands = connect::open(&self.plan.settings)?;
-        let mut registry = Registry::new(commands, self.plan.names.clone());
-        let description = NodeDescription {
-            id: self.shared.node_id.clone(),
-            address: self.shared.advertised.ip().to_string(),
-            port: self.shared.advertised.port(),
-            connections: self.shared.open.load(Ordering::Relaxed) as u64,
-            version: self.shared.version.to_owned(),
-            status: self.status(),
-        };
-        let since_epoch =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let at_least = (since_epoch.as_millis() as u64).max(self.incarnation + 1);
-        // Users who stayed are not to be swept before this incarnation has registered them.
-        let predecessor = Some(self.incarnation).filter(|&incarnation| incarnation > 0);
-        let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
-        let incarnation = registry.register_node(&description, at_least, grace)?;
-        self.incarnation = incarnation;
-        let me = Member::new(self.shared.node_id.clone(), incarnation);
-        let router = Router::new(me.clone(), self.plan.bounds)?;
-        self.ear.listen(incarnation);
-        Ok(Link {
-            registry,
-            me,
-            router,
-            subscribed: false,
-            synchronised: false,
-            listing: 0,
-            round: 0,
-            next_beat: Instant::now(),
-            status: self.status(),
-            graves: Vec::new(),
-            predecessor,
-            changes: Vec::new(),
-            nodes_outdated: true,
-            pages: Vec::new(),
-        })
-    }
-
-    fn lose(&mut self, link: Link, why: &str) {
-        log::warn!("the link to Redis broke, serving this node's clients alone: {why}");
-        self.shared.metrics.node().add(Counter::ClusterLinkLosses, 1);
-        self.overview.set_state(LinkState::Down);
-        self.carry_out(link.router.give_up());
-        self.put_off(Instant::now());
-    }
-
-    fn put_off(&mut self, now: Instant) {
-        let bound = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
-        self.failures = self.failures.saturating_add(1);
-        // Full jitter, so that nodes do not come back in step; never at once.
-        let wait = bound.mul_f64(fastrand::f64()).max(RETRY.0 / 2);
-        self.retry_at = now + wait;
-    }
-
     fn status(&self) -> Status {
         match self.shared.phase() {
             crate::drain::Phase::Serving => Status::Active,
             _ => Status::Draining,
-        }
-    }
-
-    /// Once all users are registered, those that left while the link was broken are swept.
-    fn inherit(&self, link: &mut Link) {
-        if link.is_ready()
-            && let Some(predecessor) = link.predecessor.take()
-        {
-            link.graves.push(Grave::inherited(&link.me, predecessor, self.plan.beat * 3));
         }
     }
 

@@ -38,8 +38,14 @@ pub struct Prepared {
 
 /// The cluster's threads. Not stopped by being dropped.
 pub struct Cluster {
+    publisher: Part,
+    subscriber: Part,
+}
+
+/// A thread and what ends it.
+struct Part {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Prepared {
@@ -98,33 +104,42 @@ impl Prepared {
     /// # Errors
     /// No thread can be started.
     pub fn start(self, shared: &Arc<Shared>) -> io::Result<Cluster> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let [silence, stop] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let ear = Ear::default();
         let subscriber = Subscriber::new(
             self.plan.clone(),
             shared.clone(),
             self.mailbox.clone(),
             ear.clone(),
-            stop.clone(),
+            silence.clone(),
         );
         let hearing = thread::Builder::new().name("throng-subscriber".into()).spawn(|| subscriber.run())?;
         let publisher =
             Publisher::new(self.plan, shared.clone(), self.inbox, ear, self.overview, stop.clone());
         // The thread waits for it, so it is taken.
         drop(self.go.send(publisher));
-        Ok(Cluster { stop, threads: vec![self.publisher, hearing] })
+        Ok(Cluster {
+            publisher: Part { stop, thread: self.publisher },
+            subscriber: Part { stop: silence, thread: hearing },
+        })
     }
 }
 
 impl Cluster {
-    /// Takes the node out of the cluster and ends the threads.
+    /// Takes the node out of the cluster and ends the threads. What is heard
+    /// until the node has left is still dealt with.
     pub fn stop(self) {
+        self.publisher.stop();
+        self.subscriber.stop();
+    }
+}
+
+impl Part {
+    fn stop(self) {
         self.stop.store(true, Ordering::Release);
-        for thread in self.threads {
-            thread.thread().unpark();
-            if thread.join().is_err() {
-                log::error!("a thread of the cluster panicked");
-            }
+        self.thread.thread().unpark();
+        if self.thread.join().is_err() {
+            log::error!("a thread of the cluster panicked");
         }
     }
 }

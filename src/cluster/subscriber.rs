@@ -6,23 +6,22 @@
 //! that is busy is waited for: Redis keeps what is sent meanwhile, and should
 //! it give up on us, the streams tell what was missed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connect::{self, Subscription};
-use super::message::{ClusterMessage, Heard, Until};
+use super::message::{ClusterMessage, Heard, Stray, Until};
 use super::publisher::Plan;
 use super::registry::Member;
+use super::sources::{Name, Naming, SourceId};
 use super::streams::{Event, Incoming};
-use super::wire::{self, BatchHeader, Envelope, Stream};
+use super::wire::{self, Answer, BatchHeader, Envelope, Stream};
 use crate::ids::{ConnId, ReactorId};
-use crate::limits::STREAM_SOURCES;
 use crate::metrics::Counter;
 use crate::reactor::mailbox::Mailbox;
-use crate::reactor::message::{Action, Kick, ReactorMessage, ReplyTo};
+use crate::reactor::message::{Action, Kick, Origin, ReactorMessage, ReplyTo};
 use crate::reactor::shared::Shared;
 use crate::ws::frame::Frame;
 
@@ -63,8 +62,8 @@ pub struct Subscriber {
     next_ticket: u64,
     /// Whether what was missed before the subscription is still being repaired.
     resynchronising: bool,
-    /// The incarnation last heard of, by node.
-    known: HashMap<String, u64>,
+    /// Of the nodes that were heard of.
+    naming: Naming,
 }
 
 impl Subscriber {
@@ -87,7 +86,7 @@ impl Subscriber {
             events: Vec::new(),
             next_ticket: 0,
             resynchronising: false,
-            known: HashMap::new(),
+            naming: Naming::default(),
         }
     }
 
@@ -174,34 +173,54 @@ impl Subscriber {
         }
         self.shared.metrics.node().add(Counter::ClusterBatchesReceived, 1);
         let verdict = self.incoming.accept(&header, Instant::now(), &mut self.events);
-        self.notice(&header);
         let from = Member::new(header.source, header.incarnation);
+        let source = self.name(&from);
         for item in envelopes {
             match item {
-                Ok(item) if verdict.admits(item.number) => self.take(&header, &from, item.envelope),
+                Ok(item) if verdict.admits(item.number) => self.take(&header, &from, source, item.envelope),
                 Ok(_) => {}
                 Err(error) => log::warn!("an envelope from {} cannot be read: {error}", header.source),
             }
         }
     }
 
-    /// Tells the publisher of a node, or of an incarnation, that was not heard of before.
-    fn notice(&mut self, header: &BatchHeader<'_>) {
-        let newer = self.known.get(header.source).is_none_or(|known| *known < header.incarnation);
-        if newer {
-            if self.known.len() >= STREAM_SOURCES {
-                self.known.clear();
+    /// The name of a node's life, which the publisher is told when it is a new
+    /// one; `None` for one that has ended.
+    fn name(&mut self, from: &Member) -> Option<SourceId> {
+        match self.naming.name(&from.node, from.incarnation) {
+            Name::Known(source) => Some(source),
+            Name::New(source) => {
+                self.tell(Heard::Newcomer(source, from.clone()));
+                Some(source)
             }
-            self.known.insert(header.source.to_owned(), header.incarnation);
-            self.tell(Heard::Newcomer);
+            Name::Outdated => None,
         }
     }
 
-    fn take(&mut self, header: &BatchHeader<'_>, from: &Member, envelope: Envelope<'_>) {
+    fn take(
+        &mut self,
+        header: &BatchHeader<'_>,
+        from: &Member,
+        source: Option<SourceId>,
+        envelope: Envelope<'_>,
+    ) {
         match envelope {
-            Envelope::Send { id, user, text, wants_result } => {
-                let action = Action::Deliver(Frame::text(text.as_bytes()));
-                self.route(from, id, user, action, wants_result, header.stream);
+            Envelope::Send { answer, user, text } => {
+                let (frame, stream) = (Frame::text(text.as_bytes()), header.stream);
+                match (answer, source) {
+                    (Answer::Return { sender, tries }, Some(source)) if stream != Stream::Broadcast => {
+                        let origin = Origin { source, sender: ConnId::from_u64(sender), tries };
+                        let home = self.shared.homes.of(user);
+                        self.post(home, ReactorMessage::Deliver { user: user.into(), frame, origin });
+                    }
+                    (Answer::Ack(id), _) => self.route(from, id, user, Action::Deliver(frame), true, stream),
+                    _ => self.route(from, 0, user, Action::Deliver(frame), false, stream),
+                }
+            }
+            Envelope::Returned { sender, tries, user, text } => {
+                let (user, frame) = (user.into(), Frame::text(text.as_bytes()));
+                let sender = ConnId::from_u64(sender);
+                self.tell(Heard::Returned(Stray { user, frame, sender, tries }));
             }
             Envelope::Kick { id, user, reason, farewell } => {
                 let kick = Kick { reason: reason.to_owned(), farewell: farewell.map(str::to_owned) };

@@ -45,14 +45,12 @@ const ENVELOPE_HEAD_BYTES: usize = 5;
 pub enum Envelope<'a> {
     /// Send this to the user's connections.
     Send {
-        /// Names the request within the source's incarnation.
-        id: u64,
+        /// What the source wants to hear of it.
+        answer: Answer,
         /// The user.
         user: &'a str,
         /// The message as clients get it.
         text: &'a str,
-        /// Whether an [`Envelope::Ack`] is expected.
-        wants_result: bool,
     },
     /// Send this to every connection.
     Broadcast {
@@ -113,6 +111,18 @@ pub enum Envelope<'a> {
         /// The first number, from 1.
         number: u64,
     },
+    /// No connection of the user took this [`Envelope::Send`] of the node it is
+    /// sent to, which asked for it back in that case.
+    Returned {
+        /// As in [`Answer::Return`].
+        sender: u64,
+        /// As in [`Answer::Return`].
+        tries: u8,
+        /// The user.
+        user: &'a str,
+        /// The message as clients get it.
+        text: &'a str,
+    },
     /// Send these numbers of a stream of yours again; not numbered itself.
     Resend {
         /// Which of the streams.
@@ -145,6 +155,7 @@ impl Envelope<'_> {
             Envelope::Elsewhere { .. } => 0x06,
             Envelope::Forget { .. } => 0x07,
             Envelope::Begin { .. } => 0x08,
+            Envelope::Returned { .. } => 0x09,
             Envelope::Resend { .. } => 0x81,
             Envelope::Lost { .. } => 0x82,
         }
@@ -155,6 +166,27 @@ impl Envelope<'_> {
         self.kind() < UNNUMBERED
     }
 }
+
+/// What the source of an [`Envelope::Send`] wants to hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing.
+    Nothing,
+    /// An [`Envelope::Ack`] with this id, which names the request within the
+    /// source's incarnation.
+    Ack(u64),
+    /// An [`Envelope::Returned`] if no connection took it, nothing otherwise. A
+    /// node that does not know this answers nothing.
+    Return {
+        /// The connection of the source that sent it.
+        sender: u64,
+        /// How often it came back before, up to [`TRIES_MAX`].
+        tries: u8,
+    },
+}
+
+/// What [`Answer::Return`] can count to.
+pub const TRIES_MAX: u8 = 0x3f;
 
 /// Which of a node's streams: each has numbers of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -17,7 +17,7 @@ pub use process::Usage;
 
 use self::cells::Cells;
 use crate::ids::ReactorId;
-use crate::ws::close::CloseReason;
+pub use crate::ws::close::CloseReason;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -119,6 +119,14 @@ impl Metrics {
         self.rows.iter().map(|row| row.closed_count(reason)).sum()
     }
 
+    /// Why connections ended and how many did, by the reasons' labels; those that never occurred are left out.
+    pub fn endings(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CloseReason::ALL
+            .into_iter()
+            .map(|reason| (reason.label(), self.closed(reason)))
+            .filter(|(_, count)| *count > 0)
+    }
+
     /// Open WebSocket connections of the node.
     pub fn connections(&self) -> u64 {
         self.gauge(Gauge::Connections)
@@ -159,6 +167,7 @@ mod tests {
         assert_eq!((metrics.connections(), metrics.gauge(Gauge::Sockets)), (5, 0));
         assert_eq!(metrics.closed(CloseReason::Kicked), 2);
         assert_eq!(metrics.closed(CloseReason::PeerClosed), 0);
+        assert_eq!(metrics.endings().collect::<Vec<_>>(), [(CloseReason::Kicked.label(), 2)]);
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub enum Counter {
     ClusterGaps,
     /// Envelopes that could not be repeated.
     ClusterEnvelopesLost,
+    /// Clients' messages that came back because their users had left the node.
+    ClusterReturned,
     /// Times the link to Redis broke.
     ClusterLinkLosses,
 }
@@ -233,6 +235,11 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         &[(Counter::ClusterEnvelopesLost, "")],
         "throng_cluster_envelopes_lost",
         "Envelopes of other nodes that could not be repeated.",
+    ),
+    one(
+        &[(Counter::ClusterReturned, "")],
+        "throng_cluster_messages_returned",
+        "Clients' messages that came back because their users had left the node.",
     ),
     one(&[(Counter::ClusterLinkLosses, "")], "throng_cluster_link_losses", "Times the link to Redis broke."),
     one(

@@ -79,9 +79,10 @@ class Chart {
     return best;
   }
 
-  /** Shows these points; the right edge is `now`. */
-  show(points, series, now) {
-    this.points = points.filter((point) => point.t > now - WINDOW_MS - 1500 && point.t <= now + 1500);
+  /** Shows these points; the right edge is `now`, which is said to be so only if the figures are `fresh`. */
+  show(points, series, now, fresh) {
+    this.fresh = fresh;
+    this.points = points.filter((point) => point.t >= now - WINDOW_MS && point.t <= now + 1500);
     this.series = series;
     this.now = now;
     this.draw();
@@ -116,7 +117,7 @@ class Chart {
     for (let minute = 5; minute >= 0; minute -= this.width < 420 ? 2.5 : 1) {
       const x = this.x(this.now - minute * 60_000);
       const anchor = minute === 5 ? 'start' : minute === 0 ? 'end' : 'middle';
-      const text = minute === 0 ? 'now' : `−${minute} min`;
+      const text = minute === 0 ? (this.fresh ? 'now' : clock(this.now)) : `−${minute} min`;
       labels.push(svg('text', { x, y: this.height - 5, 'text-anchor': anchor }, text));
     }
     this.grid.replaceChildren(...labels);

@@ -95,7 +95,7 @@ function span(ms) {
 
 function milliseconds(value) {
   if (!known(value)) return NOTHING;
-  return `${value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : Math.round(value)} ms`;
+  return `${value.toFixed(value < 1 ? 2 : value < 100 ? 1 : 0)} ms`;
 }
 
 const clock = (ms) => (known(ms) ? clockFormat.format(ms) : NOTHING);
@@ -203,9 +203,10 @@ const RETRY_MAX_MS = 15_000;
 
 /** Says whether the figures are of now, since when they are not, and when it is tried again. Tries again by itself. */
 class Link {
-  /** `open()` begins an attempt, `close()` ends what is open. After `silenceMs` without a sign of life it is lost. */
-  constructor({ peer, silenceMs, open, close, back }) {
-    Object.assign(this, { peer, silenceMs, open, close, back });
+  /** `open()` begins an attempt, `close()` ends what is open, `changed()` hears that the figures became old or fresh.
+   * After `silenceMs` without a sign of life it is lost. */
+  constructor({ peer, silenceMs, open, close, changed, back }) {
+    Object.assign(this, { peer, silenceMs, open, close, changed, back });
     this.pill = new State($('link'));
     this.state = 'connecting';
     this.seenAt = null; // when the figures shown came
@@ -281,7 +282,11 @@ class Link {
     };
     this.pill.show(...looks[this.state]);
     const lost = this.lostAt !== null && this.state !== 'paused';
-    document.body.classList.toggle('stale', this.state !== 'live');
+    const stale = this.state !== 'live';
+    if (document.body.classList.contains('stale') !== stale) {
+      document.body.classList.toggle('stale', stale);
+      this.changed?.();
+    }
     $('lost').hidden = !lost;
     if (lost) this.showLoss();
   }

@@ -63,7 +63,9 @@ impl Reactor {
             self.report(reply, Report::Located { connections, elsewhere: ask_cluster });
         }
         if ask_cluster {
-            self.ask_cluster(user, action.clone(), reply);
+            // Who is given it here is not offline, whatever the other nodes find.
+            let silenced = matches!(reply, ReplyTo::Client(_)) && !targets.is_empty();
+            self.ask_cluster(user, action.clone(), if silenced { &ReplyTo::Nobody } else { reply });
         } else if let (&ReplyTo::Client(sender), []) = (reply, targets) {
             return self.undelivered(sender, user);
         }

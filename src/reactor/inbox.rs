@@ -65,6 +65,10 @@ impl Reactor {
                     self.settle_ask(ticket);
                 }
             }
+            ReactorMessage::Deliver { user, frame, origin } => self.deliver_or_return(user, frame, origin),
+            ReactorMessage::Hand { user, connection, frame, origin } => {
+                self.hand_or_return(user, connection, frame, origin);
+            }
             ReactorMessage::Broadcast { frame, reply } => self.broadcast_here(&frame, &reply),
             ReactorMessage::Report { ticket, report } => {
                 self.absorb(ticket, report);

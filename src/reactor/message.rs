@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::mailbox::Weigh;
+use crate::cluster::sources::SourceId;
 use crate::config::Config;
 use crate::hub::gather::Report;
 use crate::ids::{ConnId, ReactorId};
@@ -47,6 +48,27 @@ pub enum ReactorMessage {
         action: Action,
         /// Who wants to know.
         reply: ReplyTo,
+    },
+    /// To a user's home: a client's message that came by way of the cluster;
+    /// if no connection takes it, it goes back.
+    Deliver {
+        /// The user.
+        user: Box<str>,
+        /// The frame.
+        frame: Frame,
+        /// Where it came from.
+        origin: Origin,
+    },
+    /// To the owner of a user's only connection: as [`ReactorMessage::Deliver`].
+    Hand {
+        /// The user.
+        user: Box<str>,
+        /// The connection.
+        connection: ConnId,
+        /// The frame.
+        frame: Frame,
+        /// Where it came from.
+        origin: Origin,
     },
     /// To every reactor: send this to every connection.
     Broadcast {
@@ -97,6 +119,17 @@ pub enum ReactorMessage {
     },
 }
 
+/// Where a client's message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The node that looks for the user.
+    pub source: SourceId,
+    /// The connection there that sent it.
+    pub sender: ConnId,
+    /// How often it came back before.
+    pub tries: u8,
+}
+
 /// What is to be done to a user's connections.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -132,7 +165,9 @@ impl Weigh for ReactorMessage {
     fn weight(&self) -> usize {
         match self {
             ReactorMessage::Route { action, .. } | ReactorMessage::Apply { action, .. } => action.weight(),
-            ReactorMessage::Broadcast { frame, .. } => frame.len(),
+            ReactorMessage::Broadcast { frame, .. }
+            | ReactorMessage::Deliver { frame, .. }
+            | ReactorMessage::Hand { frame, .. } => frame.len(),
             ReactorMessage::Join { .. }
             | ReactorMessage::Leave { .. }
             | ReactorMessage::JoinRefused(_)

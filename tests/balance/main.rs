@@ -17,6 +17,7 @@ mod api;
 mod backends;
 mod balancer;
 mod client;
+mod descriptors;
 mod drain;
 mod failover;
 mod listener;

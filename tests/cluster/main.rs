@@ -23,6 +23,7 @@ mod partition;
 mod repair;
 mod rights;
 mod routing;
+mod strays;
 mod topologies;
 
 use std::collections::BTreeSet;

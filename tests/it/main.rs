@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
 mod backpressure;
+mod client;
 mod descriptors;
 mod drain;
 mod heartbeat;
 mod http;
+mod inherited;
 mod library;
 mod limits;
 mod node;

@@ -1,5 +1,5 @@
 // A balancer that is made up: it speaks the HTTP API of `throng balance` and serves its page, and does what it is told.
-// Tests hold it in their own process; `node tests/pages/mock.mjs [--port N] [--lively | --empty]` runs it to be looked at.
+// Tests hold it in their own process; `node tests/pages/mock.mjs [--port N] [--empty]` runs it to be looked at.
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ export function assemble(markup, styles, scripts) {
 
 const PAGES = {
   '/web-loadbalancer.html': () => assemble('balancer/page.html', ['page/theme.css', 'balancer/page.css'],
-    ['page/common.js', 'page/chart.js', 'balancer/page.js']),
+    ['page/common.js', 'page/chart.js', ...['backends', 'events', 'commands', 'clients'].map((name) => `balancer/page/${name}.js`), 'balancer/page.js']),
   '/dashboard': () => assemble('admin/dashboard.html', ['page/theme.css', 'admin/dashboard.css'],
     ['page/common.js', 'page/chart.js', 'admin/dashboard.js']),
 };

@@ -1,7 +1,6 @@
 //! What the node's page shows: everything that is known without asking
 //! anybody. Counters are as they stand; rates are for the reader to work out.
 
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -9,7 +8,6 @@ use super::{Snapshot, known_nodes};
 use crate::delivery::NodeListing;
 use crate::http::Response;
 use crate::metrics::{self, Counter, Gauge, Metrics, ThreadCounters};
-use crate::ws::close::CloseReason;
 
 /// The counters shown, under their names in the answer.
 const COUNTERS: &[(&str, Counter)] = &[
@@ -89,14 +87,7 @@ struct Closed<'a>(&'a Metrics);
 
 impl Serialize for Closed<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for reason in CloseReason::ALL {
-            let count = self.0.closed(reason);
-            if count > 0 {
-                map.serialize_entry(reason.label(), &count)?;
-            }
-        }
-        map.end()
+        serializer.collect_map(self.0.endings())
     }
 }
 

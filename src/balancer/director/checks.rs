@@ -282,7 +282,7 @@ mod tests {
         assert!(checks.take_found().is_empty() && checks.poll_timeout() == Some(now + plan.connect_timeout));
         checks.handle_timeout(now + plan.health_timeout);
         let found = checks.take_found();
-        let late = Checked::Failed("no connection within 500ms".to_owned());
+        let late = Checked::Failed("no connection within 5s".to_owned());
         assert!(
             found.len() == CHECKS_MAX && found.iter().all(|(_, checked, _)| *checked == late),
             "{found:?}"

@@ -120,14 +120,14 @@ pub(super) fn plan(backends: Vec<Spec>) -> Plan {
         backends_dns: None,
         dns_interval: 50 * MS,
         health_interval: 50 * MS,
-        health_timeout: 500 * MS,
+        health_timeout: 5000 * MS,
         health_rise: 2,
         health_fall: 3,
         health_path: "/readyz".to_owned(),
         slow_start: 2000 * MS,
         ejection_min: 50 * MS,
         ejection_max: 1000 * MS,
-        connect_timeout: 500 * MS,
+        connect_timeout: 5000 * MS,
         send_proxy_header: false,
     }
 }
@@ -151,7 +151,10 @@ fn name(host: &str, addresses: &[[u8; 4]]) {
 impl World {
     fn new(plan: Plan) -> World {
         let (ears, heard) = unbounded();
-        let director = Director::spawn_with(plan, Arc::new(Ears(ears)), lookup).expect("started");
+        let director = Prepared::new()
+            .expect("descriptors")
+            .start_with(plan, Arc::new(Ears(ears)), lookup)
+            .expect("started");
         let directory = director.directory();
         let records = Arc::default();
         World { director: Some(director), heard, directory, records, events: Vec::new(), down: Vec::new() }
@@ -356,7 +359,7 @@ fn a_file_that_cannot_be_used_prevents_the_start() {
     let mut absent = plan(Vec::new());
     absent.backends_file = Some(PathBuf::from("/nonexistent/backends"));
     let (ears, _heard) = unbounded();
-    let error = Director::spawn(absent, Arc::new(Ears(ears))).map(Director::stop).unwrap_err();
+    let error = Prepared::new().unwrap().start(absent, Arc::new(Ears(ears))).map(Director::stop).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/backends: it cannot be read"), "{error}");
 }
 

@@ -1,9 +1,10 @@
 //! How pairs end: by either side, because a backend was lost, because the
 //! balancer drains, or because time is up.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::Reactor;
+use super::opening::unix_millis;
 use super::pair::{Pair, Side, Stage};
 use super::timers::{Millis, NEVER};
 use crate::balancer::director::Observed;
@@ -22,6 +23,10 @@ const SERVICE_RESTART: u16 = 1012;
 /// Closes drawn up in one turn of a drain.
 const CLOSES_PER_TURN: usize = 2048;
 
+/// How long a balancer whose listeners outlive it waits for the requests of
+/// those it has accepted.
+const LATE_REQUESTS: Duration = Duration::from_secs(1);
+
 /// The age of a lost connection from which on it makes no difference.
 const OLD_SECONDS: u64 = 60;
 
@@ -30,6 +35,8 @@ const OLD_SECONDS: u64 = 60;
 pub(super) struct Closing {
     /// Slots that have not been looked at yet begin here.
     next: u32,
+    /// When the last had been accepted, where the listeners outlive the balancer.
+    began: Millis,
     tally: Tally,
     reported: bool,
 }
@@ -191,8 +198,7 @@ impl Reactor {
     /// Clients lost with a backend, connected at `since`, are reported once a
     /// turn, those of the same age together.
     fn note_loss(&mut self, backend: &Backend, since: u64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let age_seconds = (now.saturating_sub(since) / 1000).min(OLD_SECONDS);
+        let age_seconds = (unix_millis().saturating_sub(since) / 1000).min(OLD_SECONDS);
         match self.lost.iter_mut().find(|(id, age, _)| (*id, *age) == (backend.id, age_seconds)) {
             Some((.., clients)) => *clients += 1,
             None => self.lost.push((backend.id, age_seconds, 1)),
@@ -250,7 +256,10 @@ impl Reactor {
 
     /// From here on pairs are closed over the window.
     pub(super) fn begin_closing(&mut self) {
-        self.closing = Some(Closing::default());
+        if self.shared.listeners_outlive {
+            self.shut_door();
+        }
+        self.closing = Some(Closing { began: self.now, ..Closing::default() });
         self.part_with_listeners();
     }
 
@@ -277,7 +286,9 @@ impl Reactor {
                 self.set_due_in(slot, offset);
             }
         }
-        let is_over = closing.next >= self.table.high_water() && self.pairs == 0;
+        let is_late = self.now.saturating_sub(closing.began) >= LATE_REQUESTS.as_millis() as Millis;
+        let may_ask = self.shared.listeners_outlive && !self.table.is_empty() && !is_late;
+        let is_over = closing.next >= self.table.high_water() && self.pairs == 0 && !may_ask;
         if is_over && !closing.reported {
             closing.reported = true;
             // The supervisor outlives the reactors.
@@ -295,9 +306,11 @@ impl Reactor {
         }
     }
 
-    /// Whether the balancer takes no new clients any more.
-    pub(super) fn is_closing(&self) -> bool {
-        !matches!(self.shared.phase(), Phase::Serving | Phase::LameDuck)
+    /// Whether the balancer leaves and clients are to go elsewhere. Who connects while the
+    /// listeners stay open waits there instead, and who came before that was accepted.
+    pub(super) fn refuses_clients(&self) -> bool {
+        let phase = self.shared.phase();
+        phase > Phase::Closing || (phase == Phase::Closing && !self.shared.listeners_outlive)
     }
 }
 

@@ -179,7 +179,7 @@ impl Reactor {
     fn admit(&self, request: &Request<'_>) -> Result<(), Response> {
         let later =
             |text: &str, seconds: u32| Response::error(503, text).with("Retry-After", seconds.to_string());
-        if self.is_closing() {
+        if self.refuses_clients() {
             self.count(Counter::RefusedDraining, 1);
             return Err(later("the balancer is draining", 1));
         }
@@ -249,7 +249,7 @@ impl Reactor {
         self.answer(slot, &refusal, false);
     }
 
-    /// The pair waits no more.
+    /// The pair waits no more, if it did.
     pub(super) fn leave_queue(&mut self, slot: u32) {
         if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening())
             && opening.step == Step::Queued
@@ -577,7 +577,6 @@ fn is_ours(error: &std::io::Error) -> bool {
 
 /// What is kept of a client.
 fn client(request: &Request<'_>, address: SocketAddr) -> Box<Client> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let known_by = match &request.client {
         None => KnownBy::Connection,
         id if *id == request.user_id => KnownBy::UserId,
@@ -587,10 +586,16 @@ fn client(request: &Request<'_>, address: SocketAddr) -> Box<Client> {
     let boxed = |text: &Option<String>| text.as_deref().map(Box::from);
     Box::new(Client {
         address,
-        since: since.as_millis() as u64,
+        since: unix_millis(),
         id: boxed(&request.client),
         user_id: boxed(&request.user_id).filter(|_| known_by != KnownBy::UserId),
         name: boxed(&request.name).filter(|_| known_by != KnownBy::Name),
         known_by,
     })
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub(super) fn unix_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as u64
 }

@@ -4,27 +4,24 @@
 
 mod editor;
 mod input;
+mod pipe;
 mod report;
 mod terminal;
 
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, after, bounded, never, select};
+use crossbeam_channel::{Receiver, after, bounded, never, select, tick};
 
 use self::input::Input;
+use self::pipe::Pipe;
 use self::terminal::Terminal;
 use super::event::{Event, What};
-use super::gate::SendError;
 use super::options::Options;
 use super::summary::Summary;
 use super::{Client, args};
 use crate::signals::{self, Signal};
-
-/// Between two tries to send a piped line for which there is no room.
-const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Exit status after a second signal.
 const EXIT_AT_ONCE: u8 = 130;
@@ -55,6 +52,8 @@ pub(super) struct Settings {
     pub(super) quiet: bool,
     /// Ends by itself after this.
     pub(super) duration: Option<Duration>,
+    /// Prints the sums so far each such time.
+    pub(super) status: Option<Duration>,
     /// After the last line of a pipe was taken in, how long answers are waited for.
     pub(super) linger: Duration,
 }
@@ -63,7 +62,7 @@ pub(super) struct Settings {
 pub(super) fn run(settings: Settings) -> ExitCode {
     match start(settings) {
         Ok(program) => program.run(),
-        Err(error) => args::usage(&error.to_string()),
+        Err(error) => args::fail(&error),
     }
 }
 
@@ -75,16 +74,12 @@ fn start(settings: Settings) -> io::Result<Program> {
         Source::Terminal => (input::keys()?, Some(Terminal::open()?)),
         Source::Pipe => (input::lines(settings.options.message_bytes_max)?, None),
     };
-    let names = (1..=settings.options.connections).map(|number| name(&settings.options, number)).collect();
     let client = Client::connect(settings.options.clone())?;
     let end = settings.duration.map_or_else(never, after);
-    let unprobed = (1..=settings.options.connections).collect();
-    let pipe = Pipe { waiting: None, ended: false, unprobed, linger: never() };
-    Ok(Program { settings, client, input, signals, end, terminal, names, pipe })
-}
-
-fn name(options: &Options, number: u32) -> String {
-    options.name_of(number).unwrap_or_else(|| format!("connection-{number}"))
+    let status = settings.status.map_or_else(never, tick);
+    let piped = if settings.source == Source::Pipe { settings.options.connections } else { 0 };
+    let pipe = Pipe::new(piped);
+    Ok(Program { settings, client, input, signals, end, status, terminal, pipe })
 }
 
 struct Program {
@@ -93,22 +88,9 @@ struct Program {
     input: Receiver<Input>,
     signals: Receiver<Signal>,
     end: Receiver<Instant>,
+    status: Receiver<Instant>,
     terminal: Option<Terminal>,
-    /// Of the connections, from the first.
-    names: Vec<String>,
     pipe: Pipe,
-}
-
-/// How far what is piped in has come.
-struct Pipe {
-    /// A line, and the connections it is still to be sent on.
-    waiting: Option<(String, VecDeque<u32>)>,
-    /// There are no more lines.
-    ended: bool,
-    /// Connections that have not yet said that they took everything in.
-    unprobed: Vec<u32>,
-    /// When the last answers have had their time.
-    linger: Receiver<Instant>,
 }
 
 impl Program {
@@ -119,9 +101,7 @@ impl Program {
         let events = self.client.events().clone();
         loop {
             // A line that waits holds back those behind it.
-            let waits = self.pipe.waiting.is_some();
-            let input = if waits { never() } else { self.input.clone() };
-            let again = if waits { after(TRY_AGAIN) } else { never() };
+            let input = if self.pipe.waiting.is_some() { never() } else { self.input.clone() };
             select! {
                 recv(events) -> event => match event {
                     Ok(Event { what: What::Finished(sums), connection, at }) => {
@@ -133,11 +113,13 @@ impl Program {
                     Err(_) => return ExitCode::FAILURE,
                 },
                 recv(input) -> input => self.take_input(input.unwrap_or(Input::End)),
-                recv(again) -> _ => self.send_waiting(),
+                recv(self.pipe.try_again) -> _ => self.send_waiting(),
+                recv(self.status) -> _ => self.show_status(),
                 recv(self.signals) -> signal => match signal {
                     Ok(Signal::Drain { count: 2.. }) => return ExitCode::from(EXIT_AT_ONCE),
-                    Ok(Signal::Drain { .. }) => self.begin_close(),
-                    Ok(Signal::Reload) | Err(_) => {}
+                    // SIGHUP, too: there is no file to read again, and a terminal that has gone.
+                    Ok(Signal::Drain { .. } | Signal::Reload) => self.begin_close(),
+                    Err(_) => {}
                 },
                 recv(self.end) -> _ => self.begin_close(),
                 recv(self.pipe.linger) -> _ => self.begin_close(),
@@ -186,18 +168,26 @@ impl Program {
         if event.what == What::Probed || (self.settings.quiet && !is_message) {
             return;
         }
-        let number = (event.connection as usize).wrapping_sub(1);
-        let name = self.names.get(number).map_or("client", String::as_str);
+        let name = self.settings.options.name_of(event.connection).unwrap_or_default();
         if self.settings.json {
-            let line = report::json(event, name);
-            return self.print(&line);
+            return self.print(&report::json(event, &name));
         }
+        let is_pipe = self.settings.source == Source::Pipe;
         match &event.what {
             // A pipe's other end gets what the server sent and nothing else.
-            What::Text(text) if self.settings.source == Source::Pipe => self.print(text),
-            What::Text(text) if self.terminal.is_some() => self.print(&report::printable(text)),
-            What::Text(_) => self.print(&report::text(event, name)),
-            _ => self.say(&report::text(event, name)),
+            What::Text(text) if is_pipe && !io::stdout().is_terminal() => self.print(text),
+            What::Text(text) if is_pipe || self.terminal.is_some() => self.print(&report::printable(text)),
+            What::Text(_) => self.print(&report::text(event, &name)),
+            _ => self.say(&report::text(event, &name)),
+        }
+    }
+
+    fn show_status(&mut self) {
+        // A client that has ended says so by its last event.
+        let Ok(sums) = self.client.summary() else { return };
+        match self.settings.json {
+            true => self.print(&report::status_json(&sums, SystemTime::now())),
+            false => self.say(&report::status_text(&sums, SystemTime::now())),
         }
     }
 
@@ -227,52 +217,6 @@ impl Program {
         }
         if end {
             self.begin_close();
-        }
-    }
-
-    fn input_ended(&mut self) {
-        self.input = never();
-        if self.settings.source != Source::Pipe {
-            return self.begin_close();
-        }
-        self.pipe.ended = true;
-        for connection in self.pipe.unprobed.clone() {
-            self.probe(connection);
-        }
-        self.linger_if_probed();
-    }
-
-    /// Sends the line that waits on the connections that have room for it.
-    fn send_waiting(&mut self) {
-        let Some((line, mut connections)) = self.pipe.waiting.take() else { return };
-        for _ in 0..connections.len() {
-            let Some(connection) = connections.pop_front() else { break };
-            match self.client.send_text(connection, &line) {
-                // One that is refused for good has no gate that opens.
-                Err(SendError::NotConnected) if !self.pipe.unprobed.contains(&connection) => {}
-                Err(SendError::NotConnected | SendError::Full) => connections.push_back(connection),
-                Err(error) => self.say(&format!("not sent: {error}")),
-                Ok(()) => {}
-            }
-        }
-        if !connections.is_empty() {
-            self.pipe.waiting = Some((line, connections));
-        }
-    }
-
-    /// One that is not connected is asked when it is.
-    fn probe(&self, connection: u32) {
-        let _ = self.client.probe(connection);
-    }
-
-    fn probed(&mut self, connection: u32) {
-        self.pipe.unprobed.retain(|waiting| *waiting != connection);
-        self.linger_if_probed();
-    }
-
-    fn linger_if_probed(&mut self) {
-        if self.pipe.ended && self.pipe.unprobed.is_empty() {
-            self.pipe.linger = after(self.settings.linger);
         }
     }
 

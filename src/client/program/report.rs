@@ -6,13 +6,17 @@ use serde_json::{Map, Value, json};
 
 use crate::client::event::{Event, What};
 use crate::client::refusal::Closed;
-use crate::client::summary::span;
+use crate::client::summary::{Summary, span};
 
 /// A line for people.
 pub(super) fn text(event: &Event, name: &str) -> String {
-    let time = humantime::format_rfc3339_millis(event.at).to_string();
-    let time = time.get(11..23).unwrap_or(&time);
-    format!("{time} {name} {}", told(&event.what))
+    format!("{} {name} {}", time_of_day(event.at), told(&event.what))
+}
+
+/// UTC.
+fn time_of_day(at: SystemTime) -> String {
+    let time = timestamp(at);
+    time.get(11..23).unwrap_or(&time).to_owned()
 }
 
 fn told(what: &What) -> String {
@@ -50,6 +54,29 @@ fn told(what: &What) -> String {
         What::Closed { closed, lost } => format!("closed: {}{}", ended(closed), missing(*lost, 0)),
         What::Finished(sums) => sums.to_string(),
     }
+}
+
+/// The sums so far in a line for people.
+pub(super) fn status_text(sums: &Summary, now: SystemTime) -> String {
+    format!(
+        "{} so far: {} of {} opened, {} reconnected, {} messages received, {} of {} sent confirmed, {} missing",
+        time_of_day(now),
+        sums.ever_open,
+        sums.connections,
+        sums.reconnects,
+        sums.messages,
+        sums.confirmed,
+        sums.sent,
+        sums.lost
+    )
+}
+
+/// The sums so far as a line of JSON.
+pub(super) fn status_json(sums: &Summary, now: SystemTime) -> String {
+    let mut object = serde_json::to_value(sums).unwrap_or_default();
+    object["event"] = "status".into();
+    object["at"] = timestamp(now).into();
+    object.to_string()
 }
 
 fn ended(closed: &Closed) -> String {

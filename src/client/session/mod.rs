@@ -1,12 +1,15 @@
 //! One connection that is kept: opened, used, lost, opened again.
 //!
 //! Owns: [`Session`], its [`Phase`] and what moves it from one to the next.
-//! [`attempt`] is about getting open, [`open`] about what happens then. Never
-//! blocks and never polls: the runner calls it when there is something to do.
+//! [`attempt`] is about getting open, [`open`] about what happens then,
+//! [`incoming`] about what the server says, [`outgoing`] about what is sent.
+//! Never blocks and never polls: the runner calls it when there is something to do.
 
 mod attempt;
+mod incoming;
 mod link;
 mod open;
+mod outgoing;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +27,7 @@ use super::options::Options;
 use super::refusal::{Closed, Failure};
 use super::tls::Tls;
 
-pub(super) use self::open::Outgoing;
+pub(super) use self::outgoing::Outgoing;
 
 /// What a session works with while it is called.
 pub(super) struct Context<'a> {

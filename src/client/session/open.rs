@@ -1,4 +1,5 @@
-//! An open connection: what comes, what is sent, and how it ends.
+//! An open connection: what is read and sent, whether the server is alive,
+//! and how it ends.
 
 use std::io::ErrorKind;
 use std::time::Instant;
@@ -11,55 +12,33 @@ use tungstenite::{Message, WebSocket};
 
 use super::link::Link;
 use super::{Context, Phase, Session};
-use crate::client::backoff::Advice;
-use crate::client::business::{Business, Confirmed, random_data};
+use crate::client::business::Business;
 use crate::client::event::What;
-use crate::client::ledger::{Announced, Place};
-use crate::client::message::{self, Meaning};
 use crate::client::refusal::Closed;
 
 /// Messages of one connection in one turn.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// Payload of the ping that asks whether all was taken in.
-const PROBE: &[u8] = b"probe";
-
 /// The code of a close frame without one (RFC 6455, section 7.1.5).
-const NO_STATUS: u16 = 1005;
-
-/// What a program sends.
-#[derive(Clone, Debug)]
-pub(in crate::client) enum Outgoing {
-    Text(String),
-    Binary(Bytes),
-}
-
-impl Outgoing {
-    pub(in crate::client) fn len(&self) -> usize {
-        match self {
-            Outgoing::Text(text) => text.len(),
-            Outgoing::Binary(bytes) => bytes.len(),
-        }
-    }
-}
+pub(super) const NO_STATUS: u16 = 1005;
 
 /// What there is while a connection is open.
 pub(super) struct Open {
-    socket: WebSocket<Link>,
+    pub(super) socket: WebSocket<Link>,
     since: Instant,
     heartbeat: Heartbeat,
     /// A notice said to connect again then.
-    reconnect_at: Option<Instant>,
+    pub(super) reconnect_at: Option<Instant>,
     /// When this side closes although it was not asked to.
-    leave_at: Option<Instant>,
+    pub(super) leave_at: Option<Instant>,
     /// When waiting for what is not confirmed, or for the closing handshake, ends.
-    patience: Option<Instant>,
+    pub(super) patience: Option<Instant>,
     /// A close frame was sent.
-    closing: bool,
+    pub(super) closing: bool,
     /// The server's close frame.
-    closed: Option<Closed>,
+    pub(super) closed: Option<Closed>,
     /// The program's messages that are not flushed: how many, and their bytes.
-    waiting: (u64, usize),
+    pub(super) waiting: (u64, usize),
 }
 
 /// Whether the server is alive.
@@ -93,7 +72,7 @@ impl Open {
     }
 
     /// Sends a close frame, once.
-    fn send_close(&mut self, context: &Context<'_>, code: CloseCode) {
+    pub(super) fn send_close(&mut self, context: &Context<'_>, code: CloseCode) {
         if !std::mem::replace(&mut self.closing, true) {
             self.patience = Some(context.now + context.options.close_timeout);
             context.gate.set_open(false);
@@ -103,7 +82,7 @@ impl Open {
     }
 
     /// Writes what is owed, as far as the socket takes it.
-    fn flush(&mut self, context: &Context<'_>) {
+    pub(super) fn flush(&mut self, context: &Context<'_>) {
         // An error that is not "later" shows when it is read from, too.
         if self.socket.flush().is_ok() {
             let (_, bytes) = std::mem::take(&mut self.waiting);
@@ -135,129 +114,6 @@ impl Session {
         if let Phase::Open(open) = &mut self.phase {
             open.flush(context);
         }
-    }
-
-    /// Takes a message of the program, whose room was taken at the gate.
-    /// Written when the turn flushes.
-    pub(in crate::client) fn send(&mut self, context: &mut Context<'_>, message: Outgoing) {
-        let bytes = message.len();
-        if let Phase::Open(open) = &mut self.phase {
-            let message = match message {
-                Outgoing::Text(text) => Message::text(text),
-                Outgoing::Binary(bytes) => Message::binary(bytes),
-            };
-            // Written later is as good as written.
-            if !matches!(open.socket.write(message), Err(ref error) if !is_later(error)) {
-                open.waiting.0 += 1;
-                open.waiting.1 += bytes;
-                return;
-            }
-        }
-        context.gate.give_back(bytes);
-        self.ledger.unsent(1);
-    }
-
-    /// Asks whether all was taken in; [`What::Probed`] is the answer.
-    pub(in crate::client) fn probe(&mut self) {
-        if let Phase::Open(open) = &mut self.phase {
-            // If it goes wrong the connection is lost, and the program told so.
-            drop(open.socket.write(Message::Ping(Bytes::from_static(PROBE))));
-        }
-    }
-
-    /// Sends what was not confirmed on the connection before.
-    pub(super) fn begin_business(&mut self, context: &mut Context<'_>) {
-        let (Some(business), Phase::Open(open)) = (&mut self.business, &mut self.phase) else { return };
-        for text in business.opened(context.now, fastrand::f64()) {
-            drop(open.socket.write(Message::text(text)));
-            self.ledger.sent(true);
-        }
-        open.flush(context);
-    }
-
-    fn take(&mut self, context: &mut Context<'_>, message: Message) {
-        match message {
-            Message::Text(text) => self.take_text(context, text.as_str()),
-            Message::Binary(bytes) => {
-                self.ledger.message(bytes.len());
-                if context.options.message_events {
-                    self.tell(context, What::Binary(bytes));
-                }
-            }
-            Message::Pong(payload) if payload == PROBE => self.tell(context, What::Probed),
-            Message::Close(frame) => self.take_close(context, frame.as_ref()),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
-        }
-    }
-
-    fn take_text(&mut self, context: &mut Context<'_>, text: &str) {
-        self.ledger.message(text.len());
-        if context.options.message_events {
-            self.tell(context, What::Text(text.to_owned()));
-        }
-        message::read(text, &mut |meaning| self.take_meaning(context, meaning));
-    }
-
-    fn take_meaning(&mut self, context: &mut Context<'_>, meaning: Meaning) {
-        match meaning {
-            Meaning::Welcome { instance } => {
-                self.ledger.welcomed(&instance);
-                self.tell(context, What::Welcomed { instance });
-            }
-            Meaning::Notice { reason, reconnect_after, announced } => {
-                self.take_notice(context, reason, reconnect_after, announced);
-            }
-            Meaning::Business { seq } => match self.ledger.numbered(seq) {
-                Place::Next => {}
-                Place::Gap(missing) => self.tell(context, What::Gap { seq, missing }),
-                Place::Duplicate => self.tell(context, What::Duplicate { seq }),
-            },
-            Meaning::Confirmation { seq } => self.take_confirmation(context, seq),
-            Meaning::Other => {}
-        }
-    }
-
-    fn take_notice(
-        &mut self,
-        context: &mut Context<'_>,
-        reason: String,
-        reconnect_after: Option<std::time::Duration>,
-        announced: Option<Announced>,
-    ) {
-        self.ledger.notice(announced);
-        if let Phase::Open(open) = &mut self.phase {
-            let span = reconnect_after.map(|span| span.min(crate::client::backoff::ADVICE_MAX));
-            open.reconnect_at = span.map(|span| context.now + span);
-            // The server closes then; should it not, this side does.
-            open.leave_at = open.reconnect_at.map(|at| at + context.options.close_timeout);
-        }
-        self.tell(context, What::Notice { reason, reconnect_after, announced });
-    }
-
-    fn take_confirmation(&mut self, context: &mut Context<'_>, seq: u64) {
-        let Some(business) = &mut self.business else { return };
-        match business.confirmed(seq) {
-            Confirmed::First => self.ledger.confirmed(false),
-            Confirmed::Again => self.ledger.confirmed(true),
-            Confirmed::Unknown => {}
-        }
-        let done = business.is_done();
-        let settled = business.is_settled();
-        self.leaving |= done;
-        if let (true, true, Phase::Open(open)) = (self.leaving, settled, &mut self.phase) {
-            open.send_close(context, CloseCode::Normal);
-        }
-    }
-
-    fn take_close(&mut self, context: &mut Context<'_>, frame: Option<&CloseFrame>) {
-        let Phase::Open(open) = &mut self.phase else { return };
-        let (code, reason) =
-            frame.map_or((NO_STATUS, ""), |frame| (frame.code.into(), frame.reason.as_str()));
-        open.closed.get_or_insert_with(|| Closed::by_frame(code, reason));
-        // The answer goes out with the next read; then the server ends the connection.
-        open.closing = true;
-        open.patience.get_or_insert(context.now + context.options.close_timeout);
-        context.gate.set_open(false);
     }
 
     /// Closes as soon as nothing waits for a confirmation.
@@ -311,18 +167,6 @@ impl Session {
         true
     }
 
-    fn do_business(&mut self, context: &mut Context<'_>) {
-        let (Some(business), Phase::Open(open)) = (&mut self.business, &mut self.phase) else { return };
-        if open.closing {
-            return;
-        }
-        if let Some(text) = business.poll(context.now, fastrand::f64(), random_data) {
-            self.ledger.sent(false);
-            drop(open.socket.write(Message::text(text)));
-            open.flush(context);
-        }
-    }
-
     /// Reading showed that the connection is over, or that the server broke the protocol.
     fn broken(&mut self, context: &mut Context<'_>, error: &Error) {
         let Phase::Open(open) = &mut self.phase else { return };
@@ -368,14 +212,9 @@ impl Session {
         }
         self.backoff.lived(context.now.saturating_duration_since(open.since));
         let told = open.reconnect_at.map(|at| at.saturating_duration_since(context.now));
-        let advice: Advice = closed.advice(told);
+        let advice = closed.advice(told);
         let retry_in = self.backoff.next(advice, fastrand::f64());
         self.wait(context, retry_in);
         self.tell(context, What::Disconnected { closed, lost, unsent, retry_in });
     }
-}
-
-/// The message is in the buffer and will be written when the socket takes more.
-fn is_later(error: &Error) -> bool {
-    matches!(error, Error::Io(error) if error.kind() == ErrorKind::WouldBlock)
 }

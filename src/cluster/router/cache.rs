@@ -37,6 +37,13 @@ impl Cache {
         self.young.insert(user.into(), Known { nodes, until: now + self.time });
     }
 
+    /// Forgets the users on nodes of whom not each `is_alive`.
+    pub(super) fn retain(&mut self, is_alive: impl Fn(&Member) -> bool) {
+        for generation in [&mut self.young, &mut self.old] {
+            generation.retain(|_, known| known.nodes.iter().all(&is_alive));
+        }
+    }
+
     pub(super) fn remove(&mut self, user: &str) {
         self.young.remove(user);
         self.old.remove(user);
@@ -60,6 +67,17 @@ mod tests {
         assert_eq!(cache.nodes("ann", start + Duration::from_secs(30)), None);
         cache.remove("ann");
         assert_eq!(cache.nodes("ann", start), None);
+    }
+
+    #[test]
+    fn users_of_a_node_that_is_gone_are_forgotten() {
+        let start = Instant::now();
+        let mut cache = Cache::new(2, Duration::from_secs(30));
+        cache.insert("ann", nodes("a"), start);
+        cache.insert("bob", [nodes("a"), nodes("b")].concat(), start);
+        cache.retain(|member| member.node != "b");
+        assert_eq!(cache.nodes("ann", start), Some(nodes("a")));
+        assert_eq!(cache.nodes("bob", start), None);
     }
 
     #[test]

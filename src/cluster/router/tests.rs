@@ -1,11 +1,16 @@
 use std::sync::Arc;
 
+use super::asks::ANSWER_TIME;
+use super::dispatch::RETRY_AFTER;
+use super::theirs::REPORT_TIME;
 use super::*;
-use crate::cluster::message::Until;
-use crate::cluster::wire;
+use crate::cluster::message::Stray;
+use crate::cluster::sources::SourceId;
+use crate::cluster::wire::{self, Answer};
 use crate::delivery::Outcome;
 use crate::ids::ReactorId;
-use crate::reactor::message::Kick;
+use crate::limits::{STRAY_BYTES, STRAYS, STREAM_ABSENCE};
+use crate::reactor::message::{Action, Kick};
 
 /// A channel and the kinds of the envelopes published on it.
 type Published = (String, Vec<String>);
@@ -14,6 +19,8 @@ type Published = (String, Vec<String>);
 struct Bench {
     router: Router,
     now: Instant,
+    /// Effects that were neither batches nor what nodes answered.
+    rest: Vec<Effect>,
 }
 
 fn member(node: &str) -> Member {
@@ -45,7 +52,7 @@ impl Bench {
             ring_bytes: 1 << 20,
             reactors: 2,
         };
-        Bench { router: Router::new(member("me"), bounds).unwrap(), now: Instant::now() }
+        Bench { router: Router::new(member("me"), bounds).unwrap(), now: Instant::now(), rest: Vec::new() }
     }
 
     fn act(&mut self, user: &str, action: Action, reply: ReplyTo) {
@@ -82,7 +89,7 @@ impl Bench {
                     published.push((name, envelopes.map(|item| kind(&item.unwrap().envelope)).collect()));
                 }
                 Effect::Report(_, Report::Remote(nodes)) => reported.push(nodes),
-                other => panic!("{other:?}"),
+                other => self.rest.push(other),
             }
         }
         published.sort();
@@ -118,7 +125,7 @@ fn a_result_waits_for_every_node() {
     bench.act("bob", deliver("x"), asks());
     bench.look_up(&["b", "c"]);
     assert_eq!(bench.effects().1, Vec::<Vec<RemoteNode>>::new());
-    let id = bench.router.next_id;
+    let id = bench.router.asks.last_id();
     bench.router.acked(&member("c"), id, said(&[(1, Outcome::Delivered)]), bench.now);
     bench.router.acked(&member("c"), id, said(&[(1, Outcome::Delivered)]), bench.now);
     assert!(bench.effects().1.is_empty(), "one answer is not two");
@@ -136,7 +143,7 @@ fn who_was_not_there_is_looked_up_again_a_few_times() {
     for _ in 0..=RETRY_AFTER.len() {
         assert_eq!(bench.look_up(&["b"]), 1);
         bench.effects();
-        let id = bench.router.next_id;
+        let id = bench.router.asks.last_id();
         bench.router.acked(&member("b"), id, said(&[]), bench.now);
         assert_eq!(bench.look_up(&["b"]), 0, "not at once");
         bench.later(Duration::from_secs(1));
@@ -196,8 +203,8 @@ fn a_stream_goes_on_with_its_numbers_when_its_node_was_only_late() {
         bench.now += absence;
         bench.router.set_others(vec![], bench.now);
         bench.router.set_others(vec![back], bench.now);
-        let lane = &bench.router.lanes["b"];
-        (lane.incarnation, lane.outgoing.next() + u64::from(lane.writer.count()))
+        let lanes = &bench.router.lanes;
+        (lanes.incarnation("b").unwrap(), lanes.next_to("b").unwrap())
     };
     let (_, before) = numbers_after(Duration::ZERO, member("b"));
     let (same, after) = numbers_after(STREAM_ABSENCE / 2, member("b"));
@@ -244,4 +251,159 @@ fn a_lookup_is_answered_as_soon_as_the_home_has() {
     bench.router.asked(1, member("b"), 40, Until::Located, bench.now);
     bench.router.reported(1, Report::Located { connections, elsewhere: false }, bench.now);
     assert_eq!(bench.effects().0, sent(&[("b", &["Ack"])]));
+}
+
+/// The connection that sends in these tests.
+fn client() -> ConnId {
+    ConnId::new(ReactorId(1), 3, 9)
+}
+
+fn stray(user: &str, tries: u8) -> Stray {
+    Stray { user: user.into(), frame: Frame::text(b"x"), sender: client(), tries }
+}
+
+/// What the sends in the next batches ask for, by node.
+fn answers(bench: &mut Bench) -> Vec<(String, Answer)> {
+    let mut answers = Vec::new();
+    for effect in bench.router.take_effects(bench.now) {
+        let Effect::Publish(Channel::Node(node), batch) = effect else { panic!("{effect:?}") };
+        for item in wire::read(&batch).unwrap().1 {
+            if let Envelope::Send { answer, .. } = item.unwrap().envelope {
+                answers.push((node.clone(), answer));
+            }
+        }
+    }
+    answers.sort_by(|one, other| one.0.cmp(&other.0));
+    answers
+}
+
+/// Whom the effects tell that the user is offline, and for whom our reactors get a message.
+fn told(bench: &mut Bench) -> (Vec<ConnId>, Vec<Option<Origin>>) {
+    let (mut told, mut delivered) = (Vec::new(), Vec::new());
+    assert!(bench.effects().1.is_empty(), "nobody asked");
+    for effect in std::mem::take(&mut bench.rest) {
+        match effect {
+            Effect::Undelivered(sender, user) if &*user == "bob" => told.push(sender),
+            Effect::Deliver(user, _, origin) if &*user == "bob" => delivered.push(origin),
+            other => panic!("{other:?}"),
+        }
+    }
+    (told, delivered)
+}
+
+#[test]
+fn a_clients_message_may_come_back_from_an_only_node() {
+    let check = |reply: ReplyTo, nodes: &[&str], expected: &[(&str, Answer)]| {
+        let mut bench = Bench::new();
+        bench.act("bob", deliver("x"), reply.clone());
+        bench.look_up(nodes);
+        let expected: Vec<_> = expected.iter().map(|(node, answer)| ((*node).to_owned(), *answer)).collect();
+        assert_eq!(answers(&mut bench), expected, "{reply:?} {nodes:?}");
+    };
+    let returns = Answer::Return { sender: client().as_u64(), tries: 0 };
+    check(ReplyTo::Client(client()), &["b"], &[("b", returns)]);
+    check(ReplyTo::Client(client()), &["b", "c"], &[("b", Answer::Nothing), ("c", Answer::Nothing)]);
+    check(ReplyTo::Nobody, &["b"], &[("b", Answer::Nothing)]);
+    check(ReplyTo::Nobody, &["b", "me"], &[("b", Answer::Nothing)]);
+    check(asks(), &["b"], &[("b", Answer::Ack(2))]);
+}
+
+#[test]
+fn what_came_back_is_sent_after_its_user_a_few_times() {
+    let mut bench = Bench::new();
+    bench.act("bob", deliver("x"), ReplyTo::Client(client()));
+    bench.look_up(&["b"]);
+    bench.effects();
+    for (tries, wait) in RETRY_AFTER.iter().enumerate() {
+        bench.router.returned(stray("bob", tries as u8), bench.now);
+        bench.now += *wait - Duration::from_millis(1);
+        assert_eq!(bench.look_up(&["c"]), 0, "not before its time");
+        bench.now += Duration::from_millis(1);
+        assert_eq!(bench.look_up(&["c"]), 1, "what was remembered is outdated");
+        let returns = Answer::Return { sender: client().as_u64(), tries: tries as u8 + 1 };
+        assert_eq!(answers(&mut bench), [("c".to_owned(), returns)]);
+    }
+    bench.router.returned(stray("bob", RETRY_AFTER.len() as u8), bench.now);
+    assert_eq!(told(&mut bench), (vec![client()], vec![]));
+    bench.later(Duration::from_secs(1));
+    assert_eq!(bench.look_up(&["c"]), 0);
+}
+
+#[test]
+fn what_came_back_for_nobody_is_said_to_its_sender_once() {
+    let mut bench = Bench::new();
+    bench.router.returned(stray("bob", 0), bench.now);
+    assert_eq!(told(&mut bench), (vec![], vec![]), "the user may be changing nodes");
+    bench.later(RETRY_AFTER[0]);
+    assert_eq!(bench.look_up(&[]), 1);
+    assert_eq!(told(&mut bench), (vec![client()], vec![]));
+    bench.router.returned(stray("bob", u8::MAX), bench.now);
+    assert_eq!(told(&mut bench), (vec![client()], vec![]));
+    bench.router.returned(stray("bob", 1), bench.now);
+    let told = bench.router.give_up();
+    assert!(matches!(told[..], [Effect::Unreachable(sender)] if sender == client()), "{told:?}");
+}
+
+#[test]
+fn a_user_who_came_here_meanwhile_gets_a_clients_message_here() {
+    let origin = |tries| Origin { source: SourceId::HERE, sender: client(), tries };
+    let check = |nodes: &[&str], tries: u8, origin: Option<Origin>, published: &[(&str, &[&str])]| {
+        let mut bench = Bench::new();
+        match tries {
+            0 => bench.act("bob", deliver("x"), ReplyTo::Client(client())),
+            tries => bench.router.returned(stray("bob", tries - 1), bench.now),
+        }
+        bench.now += Duration::from_secs(1);
+        bench.look_up(nodes);
+        assert_eq!(bench.effects().0, sent(published), "{nodes:?}");
+        assert_eq!(told(&mut bench), (vec![], vec![origin]));
+    };
+    check(&["me"], 0, Some(origin(0)), &[]);
+    check(&["me"], 2, Some(origin(2)), &[]);
+    // The other node may have delivered it, so it must not come back.
+    check(&["b", "me"], 1, None, &[("b", &["Send"])]);
+}
+
+#[test]
+fn messages_that_wait_for_another_try_are_bounded() {
+    let mut bench = Bench::new();
+    for _ in 0..STRAYS + 10 {
+        bench.router.returned(stray("bob", 0), bench.now);
+    }
+    assert_eq!(told(&mut bench).0.len(), 10);
+    bench.later(RETRY_AFTER[0]);
+    bench.look_up(&["b"]);
+    bench.router.returned(stray("bob", 1), bench.now);
+    assert_eq!(told(&mut bench).0.len(), 0, "there is room again");
+    let large = || Frame::text(&vec![b'x'; STRAY_BYTES / 2]);
+    for _ in 0..2 {
+        bench.router.returned(Stray { frame: large(), ..stray("bob", 0) }, bench.now);
+    }
+    assert_eq!(told(&mut bench).0.len(), 1);
+}
+
+#[test]
+fn a_message_goes_back_to_the_life_it_came_from() {
+    let mut bench = Bench::new();
+    bench.router.give_back(&member("b"), &stray("bob", 0), bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &["Returned"])]));
+    bench.router.give_back(&Member::new("b", 6), &stray("bob", 0), bench.now);
+    assert_eq!(bench.effects().0, sent(&[]), "its successor has other connections");
+}
+
+#[test]
+fn users_of_a_node_that_is_gone_or_began_anew_are_looked_up_again() {
+    let check = |others: &[Member], wanted: usize| {
+        let mut bench = Bench::new();
+        bench.router.set_others(vec![member("b"), member("c")], bench.now);
+        bench.act("bob", deliver("x"), ReplyTo::Nobody);
+        bench.look_up(&["b"]);
+        bench.router.set_others(others.to_vec(), bench.now);
+        bench.act("bob", deliver("x"), ReplyTo::Nobody);
+        assert_eq!(bench.look_up(&["c"]), wanted, "{others:?}");
+    };
+    check(&[member("b"), member("c")], 0);
+    check(&[member("b")], 0);
+    check(&[member("c")], 1);
+    check(&[Member::new("b", 8), member("c")], 1);
 }

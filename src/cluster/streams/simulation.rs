@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::*;
-use crate::cluster::wire::{BatchHeader, BatchWriter, Envelope, Stream, read};
+use crate::cluster::wire::{Answer, BatchHeader, BatchWriter, Envelope, Stream, read};
 use crate::limits::{STREAM_REPAIR_TIMEOUT, STREAM_RING_AGE, STREAM_TICK_MAX};
 
 const STEP: Duration = Duration::from_millis(10);
@@ -159,7 +159,7 @@ impl World {
                 let node = &mut self.nodes[name];
                 let sender = if direct { &mut node.direct } else { &mut node.broadcast };
                 let text = "x".repeat(self.rng.usize(0..100));
-                let send = Envelope::Send { id, user: "ann", text: &text, wants_result: false };
+                let send = Envelope::Send { answer: Answer::Ack(id), user: "ann", text: &text };
                 sender.writer.append(&send).expect("it fits");
                 self.sent.entry((name, node.incarnation, sender.stream)).or_default().push(id);
             }
@@ -304,7 +304,7 @@ impl World {
 
     fn deliver(&mut self, to: usize, header: &BatchHeader<'_>, number: Option<u64>, envelope: &Envelope<'_>) {
         match (envelope, number) {
-            (Envelope::Send { id, .. }, Some(number)) => {
+            (Envelope::Send { answer: Answer::Ack(id), .. }, Some(number)) => {
                 let sent = &self.sent[&(1 - to, header.incarnation, header.stream)];
                 assert_eq!(sent[number as usize - 1], *id, "number {number} of {header:?}");
                 let path = (1 - to, header.incarnation, header.stream, self.nodes[to].incarnation);

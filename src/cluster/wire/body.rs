@@ -1,6 +1,6 @@
 //! The body of each kind of envelope, written and read side by side.
 
-use super::{Envelope, Stream};
+use super::{Answer, Envelope, Stream, TRIES_MAX};
 use crate::delivery::Outcome;
 use crate::limits::{CLUSTER_TEXT_BYTES, USER_ID_BYTES};
 
@@ -14,9 +14,8 @@ pub(super) struct TooLong;
 /// Appends the body of `envelope`. On an error, `out` ends in a part of it.
 pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<(), TooLong> {
     match envelope {
-        Envelope::Send { id, user, text, wants_result } => {
-            put_u64(out, *id);
-            out.push(u8::from(*wants_result));
+        Envelope::Send { answer, user, text } => {
+            put_answer(out, *answer);
             put_text(out, user, USER_ID_BYTES)?;
             put_text(out, text, CLUSTER_TEXT_BYTES)?;
         }
@@ -55,6 +54,12 @@ pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<(), To
         }
         Envelope::Forget { user } => put_text(out, user, USER_ID_BYTES)?,
         Envelope::Begin { number } => put_u64(out, *number),
+        Envelope::Returned { sender, tries, user, text } => {
+            put_u64(out, *sender);
+            out.push(*tries);
+            put_text(out, user, USER_ID_BYTES)?;
+            put_text(out, text, CLUSTER_TEXT_BYTES)?;
+        }
         Envelope::Resend { stream, from, to } | Envelope::Lost { stream, from, to } => {
             put_stream(out, *stream);
             put_u64(out, *from);
@@ -86,6 +91,7 @@ pub(super) fn read(kind: u8, body: &[u8]) -> Body<'_> {
         0x06 => elsewhere(&mut fields),
         0x07 => forget(&mut fields),
         0x08 => begin(&mut fields),
+        0x09 => returned(&mut fields),
         0x81 => range(&mut fields).map(|(stream, from, to)| Envelope::Resend { stream, from, to }),
         0x82 => range(&mut fields).map(|(stream, from, to)| Envelope::Lost { stream, from, to }),
         _ => return Body::Unknown,
@@ -94,9 +100,15 @@ pub(super) fn read(kind: u8, body: &[u8]) -> Body<'_> {
 }
 
 fn send<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
-    let (id, wants_result) = (fields.u64()?, fields.flag()?);
+    let answer = fields.answer()?;
     let (user, text) = (fields.text(USER_ID_BYTES)?, fields.text(CLUSTER_TEXT_BYTES)?);
-    Some(Envelope::Send { id, user, text, wants_result })
+    Some(Envelope::Send { answer, user, text })
+}
+
+fn returned<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let (sender, tries) = (fields.u64()?, fields.u8()?);
+    let (user, text) = (fields.text(USER_ID_BYTES)?, fields.text(CLUSTER_TEXT_BYTES)?);
+    Some(Envelope::Returned { sender, tries, user, text })
 }
 
 fn broadcast<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
@@ -147,6 +159,25 @@ fn range(fields: &mut Fields<'_>) -> Option<(Stream, u64, u64)> {
     let stream = stream(kind, fields.u64()?)?;
     let (from, to) = (fields.u64()?, fields.u64()?);
     (1 <= from && from <= to).then_some((stream, from, to))
+}
+
+/// In the byte of an answer: an ack is wanted, and the number before names it.
+const ACK: u8 = 0b01;
+
+/// In the byte of an answer: the message is wanted back, the number before is
+/// its sender, and the tries are in the bits above.
+const RETURN: u8 = 0b10;
+
+/// Appends what is to be answered: nine bytes, of whose last a node that knows
+/// nothing of returning sees the lowest bit.
+fn put_answer(out: &mut Vec<u8>, answer: Answer) {
+    let (number, byte) = match answer {
+        Answer::Nothing => (0, 0),
+        Answer::Ack(id) => (id, ACK),
+        Answer::Return { sender, tries } => (sender, RETURN | tries.min(TRIES_MAX) << 2),
+    };
+    put_u64(out, number);
+    out.push(byte);
 }
 
 /// What happened to a connection, as a byte.
@@ -243,6 +274,15 @@ impl<'a> Fields<'a> {
     /// The lowest bit of a byte; the others are left to later versions.
     fn flag(&mut self) -> Option<bool> {
         self.u8().map(|byte| byte & 1 == 1)
+    }
+
+    fn answer(&mut self) -> Option<Answer> {
+        let (number, byte) = (self.u64()?, self.u8()?);
+        Some(match byte {
+            byte if byte & ACK != 0 => Answer::Ack(number),
+            byte if byte & RETURN != 0 => Answer::Return { sender: number, tries: byte >> 2 },
+            _ => Answer::Nothing,
+        })
     }
 
     fn text(&mut self, bytes_max: usize) -> Option<&'a str> {

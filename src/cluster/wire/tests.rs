@@ -5,7 +5,7 @@ use crate::limits::{
     CLUSTER_BATCH_BYTES, CLUSTER_BATCH_BYTES_MAX, CLUSTER_TEXT_BYTES, NODE_ID_BYTES, USER_ID_BYTES,
 };
 
-const SEND: Envelope<'static> = Envelope::Send { id: 7, user: "ann", text: r#"{"n":1}"#, wants_result: true };
+const SEND: Envelope<'static> = Envelope::Send { answer: Answer::Ack(7), user: "ann", text: r#"{"n":1}"# };
 
 /// A batch of `envelopes` from node `a`, incarnation 3, to incarnation 9.
 fn batch(envelopes: &[Envelope<'_>], first: u64) -> Vec<u8> {
@@ -64,7 +64,7 @@ impl Owned {
         let stream = if self.flag { Stream::Broadcast } else { Stream::To(id) };
         let (from, to) = (id.min(more).max(1), id.max(more).max(1));
         match self.kind {
-            0 => Envelope::Send { id, user, text, wants_result: self.flag },
+            0 => Envelope::Send { answer: self.answer(), user, text },
             1 => Envelope::Broadcast { id, text, wants_result: self.flag },
             2 => Envelope::Kick { id, user, reason: text, farewell: self.farewell.as_deref() },
             3 => Envelope::Locate { id, user },
@@ -75,7 +75,18 @@ impl Owned {
             6 => Envelope::Forget { user },
             7 => Envelope::Begin { number: from },
             8 => Envelope::Resend { stream, from, to },
+            9 => Envelope::Returned { sender: id, tries: few as u8, user, text },
             _ => Envelope::Lost { stream, from, to },
+        }
+    }
+}
+
+impl Owned {
+    fn answer(&self) -> Answer {
+        match self.numbers {
+            _ if self.flag => Answer::Nothing,
+            (id, _, few) if few & 1 == 0 => Answer::Return { sender: id, tries: few as u8 & TRIES_MAX },
+            (id, ..) => Answer::Ack(id),
         }
     }
 }
@@ -87,7 +98,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 
 prop_compose! {
     fn any_envelope()(
-        kind in 0..10u8,
+        kind in 0..11u8,
         numbers in any::<(u64, u64, u32)>(),
         user in ".{0,60}",
         text in ".{0,200}",
@@ -202,8 +213,25 @@ fn the_format_stays_what_it_is() {
         &[7, 5, 0, 0, 0, 1, 0, 0, 0, b'b'],          // forget
     ]
     .concat();
-    let hello = Envelope::Send { id: 7, user: "ann", text: "hello", wants_result: true };
+    let hello = Envelope::Send { answer: Answer::Ack(7), user: "ann", text: "hello" };
     assert_eq!(batch(&[hello, Envelope::Forget { user: "b" }], 5), expected);
+}
+
+#[test]
+fn what_is_to_be_answered_is_a_number_and_a_byte() {
+    let check = |answer: Answer, number: u8, byte: u8| {
+        let send = batch(&[Envelope::Send { answer, user: "u", text: "t" }], 1).split_off(FIRST_AT);
+        assert_eq!((&send[5..13], send[13]), (&[number, 0, 0, 0, 0, 0, 0, 0][..], byte), "{answer:?}");
+    };
+    check(Answer::Nothing, 0, 0b0);
+    check(Answer::Ack(9), 9, 0b1);
+    check(Answer::Return { sender: 5, tries: 0 }, 5, 0b10);
+    check(Answer::Return { sender: 5, tries: 3 }, 5, 0b1110);
+    check(Answer::Return { sender: 5, tries: u8::MAX }, 5, 0xfe);
+    let returned = batch(&[Envelope::Returned { sender: 5, tries: 2, user: "u", text: "t" }], 1);
+    let expected =
+        [&[9, 19, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 2][..], &[1, 0, 0, 0, b'u', 1, 0, 0, 0, b't']].concat();
+    assert_eq!(returned[FIRST_AT..], expected);
 }
 
 #[test]
@@ -258,6 +286,8 @@ fn a_malformed_body_is_an_error_in_its_place() {
     };
     let cases = [
         (0x01, vec![]),
+        (0x09, user.clone()),
+        (0x09, [&user[..], &[2, 0, 0, 0, 0xc3, 0x28]].concat()),
         (0x01, [&user[..], &[4, 0, 0, 0, 0xff, 0xff, 0xff]].concat()),
         (0x01, [&user[..], &[2, 0, 0, 0, 0xc3, 0x28]].concat()),
         (0x01, [&user[..], &[0xff; 8]].concat()),
@@ -302,7 +332,7 @@ fn what_a_later_version_calls_an_outcome_may_or_may_not_have_happened() {
 #[test]
 fn a_batch_is_full_before_it_exceeds_its_size() {
     let text = "x".repeat(1000);
-    let send = Envelope::Send { id: 1, user: "ann", text: &text, wants_result: false };
+    let send = Envelope::Send { answer: Answer::Nothing, user: "ann", text: &text };
     let mut writer = BatchWriter::new("a", 1, Stream::Broadcast).expect("a valid id");
     let mut taken = 0;
     while writer.append(&send).is_ok() {
@@ -339,8 +369,8 @@ fn what_no_batch_can_hold_is_refused() {
     let large = "x".repeat(CLUSTER_TEXT_BYTES + 1);
     let mut writer = BatchWriter::new("a", 1, Stream::To(1)).expect("a valid id");
     for envelope in [
-        Envelope::Send { id: 1, user: &user, text: "", wants_result: false },
-        Envelope::Send { id: 1, user: "", text: &large, wants_result: false },
+        Envelope::Send { answer: Answer::Nothing, user: &user, text: "" },
+        Envelope::Send { answer: Answer::Nothing, user: "", text: &large },
         Envelope::Broadcast { id: 1, text: &large, wants_result: false },
         Envelope::Forget { user: &user },
     ] {

@@ -1,0 +1,90 @@
+//! What the router wants done: batches published, reactors and callers told.
+
+use super::{Link, Publisher};
+use crate::cluster::registry::Member;
+use crate::cluster::router::{Channel, Effect};
+use crate::delivery::UserNodes;
+use crate::hub::gather::Report;
+use crate::metrics::Counter;
+use crate::reactor::message::{Action, Origin, ReactorMessage, ReplyTo};
+use crate::ws::frame::Frame;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+impl Publisher {
+    pub(super) fn publish(&self, link: &mut Link, batches: Vec<Effect>) -> Outcome {
+        let names = link.registry.names().clone();
+        let (mut publishing, mut nodes) = (Vec::new(), Vec::new());
+        for effect in batches {
+            let Effect::Publish(channel, batch) = effect else { continue };
+            match channel {
+                Channel::Node(node) => {
+                    publishing.push((names.node_channel(&node), batch));
+                    nodes.push(Some(node));
+                }
+                Channel::All => {
+                    publishing.push((names.broadcast_channel(), batch));
+                    nodes.push(None);
+                }
+            }
+        }
+        if publishing.is_empty() {
+            return Ok(());
+        }
+        let counters = self.shared.metrics.node();
+        counters.add(Counter::ClusterBatchesSent, publishing.len() as u64);
+        counters.add(Counter::ClusterBytesSent, publishing.iter().map(|(_, batch)| batch.len() as u64).sum());
+        for (outcome, node) in link.registry.executor().publish(&publishing).into_iter().zip(nodes) {
+            if let (0, Some(node)) = (outcome?, node) {
+                link.router.unheard(&node);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn list_users(&self, link: &mut Link) -> Outcome {
+        for (after, limit, reply) in std::mem::take(&mut link.pages) {
+            let after = Some(&*after).filter(|after| !after.is_empty());
+            let page = link.registry.page(after, limit)?;
+            let one = |(user_id, nodes): (String, Vec<Member>)| UserNodes {
+                user_id,
+                nodes: nodes.into_iter().map(|member| member.node).collect(),
+            };
+            let report = Report::Users(page.users.into_iter().map(one).collect(), page.next);
+            self.carry_out(vec![Effect::Report(reply, report)]);
+        }
+        Ok(())
+    }
+
+    /// Tells reactors and callers what became of their requests.
+    pub(super) fn carry_out(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Report(ReplyTo::Request { reactor, ticket }, report) => {
+                    self.post_surely(reactor, || ReactorMessage::Report { ticket, report: report.clone() });
+                }
+                // A caller that gave up has dropped the other end.
+                Effect::Report(ReplyTo::Thread(caller), report) => drop(caller.try_send(report)),
+                Effect::Report(..) | Effect::Publish(..) => {}
+                Effect::Deliver(user, frame, origin) => self.deliver_here(&user, &frame, origin),
+                Effect::Unreachable(sender) => {
+                    self.post_surely(sender.reactor(), || ReactorMessage::Unreachable { sender });
+                }
+                Effect::Undelivered(sender, user) => {
+                    let message = || ReactorMessage::Undelivered { sender, user: user.clone() };
+                    self.post_surely(sender.reactor(), message);
+                }
+            }
+        }
+    }
+
+    fn deliver_here(&self, user: &str, frame: &Frame, origin: Option<Origin>) {
+        self.post_surely(self.shared.homes.of(user), || match origin {
+            Some(origin) => ReactorMessage::Deliver { user: user.into(), frame: frame.clone(), origin },
+            None => {
+                let (action, reply) = (Action::Deliver(frame.clone()), ReplyTo::Cluster { ticket: None });
+                ReactorMessage::Route { user: user.into(), action, reply }
+            }
+        });
+    }
+}

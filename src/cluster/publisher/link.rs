@@ -1,0 +1,161 @@
+//! Having a link to Redis, and what becomes of those who wait when it breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Publisher;
+use crate::cluster::LinkState;
+use crate::cluster::connect::{self, Commands};
+use crate::cluster::message::{ClusterMessage, Heard};
+use crate::cluster::registry::{Grave, Member, NodeDescription, Registry, Status};
+use crate::cluster::router::{Effect, Router, unavailable};
+use crate::cluster::sources::SourceId;
+use crate::hub::gather::{RemoteNode, Report};
+use crate::metrics::Counter;
+use crate::reactor::message::ReplyTo;
+
+/// Between attempts to reach Redis: at first, and at most; each is jittered.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A connection to Redis and what depends on it.
+pub(super) struct Link {
+    pub(super) registry: Registry<Commands>,
+    pub(super) me: Member,
+    pub(super) router: Router,
+    /// Whether the subscriber hears what is sent to this incarnation.
+    pub(super) subscribed: bool,
+    /// Whether what was missed before it did has been repaired or given up.
+    pub(super) synchronised: bool,
+    /// Reactors that have not listed their users yet.
+    pub(super) listing: usize,
+    pub(super) round: u64,
+    pub(super) next_beat: Instant,
+    /// What the last beat said.
+    pub(super) status: Status,
+    pub(super) graves: Vec<Grave>,
+    /// What this node was registered as before its last link broke, until that
+    /// can be swept.
+    pub(super) predecessor: Option<u64>,
+    /// Users that came or went, in order.
+    pub(super) changes: Vec<(Arc<str>, bool)>,
+    pub(super) nodes_outdated: bool,
+    /// Lists of users that were asked for.
+    pub(super) pages: Vec<(String, usize, ReplyTo)>,
+}
+
+impl Link {
+    /// Whether all users are registered, and what is sent and was sent here is heard.
+    pub(super) fn is_ready(&self) -> bool {
+        self.subscribed && self.synchronised && self.listing == 0 && self.changes.is_empty()
+    }
+}
+
+impl Publisher {
+    pub(super) fn connect(&mut self, now: Instant) {
+        match self.try_connect() {
+            Ok(link) => {
+                log::info!("joined the cluster as {} (incarnation {})", link.me.node, link.me.incarnation);
+                self.failures = 0;
+                self.link = Some(link);
+                self.overview.set_state(LinkState::Joining);
+            }
+            Err(error) => {
+                if self.failures == 0 {
+                    log::warn!("Redis cannot be reached, serving this node's clients alone: {error}");
+                }
+                self.put_off(now);
+            }
+        }
+    }
+
+    fn try_connect(&mut self) -> Result<Link, Box<dyn std::error::Error>> {
+        let commands = connect::open(&self.plan.settings)?;
+        let mut registry = Registry::new(commands, self.plan.names.clone());
+        let description = NodeDescription {
+            id: self.shared.node_id.clone(),
+            address: self.shared.advertised.ip().to_string(),
+            port: self.shared.advertised.port(),
+            connections: self.shared.open.load(Ordering::Relaxed) as u64,
+            version: self.shared.version.to_owned(),
+            status: self.status(),
+        };
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let at_least = (since_epoch.as_millis() as u64).max(self.incarnation + 1);
+        // Users who stayed are not to be swept before this incarnation has registered them.
+        let predecessor = Some(self.incarnation).filter(|&incarnation| incarnation > 0);
+        let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
+        let incarnation = registry.register_node(&description, at_least, grace)?;
+        self.incarnation = incarnation;
+        let me = Member::new(self.shared.node_id.clone(), incarnation);
+        let router = Router::new(me.clone(), self.plan.bounds)?;
+        self.ear.listen(incarnation);
+        Ok(Link {
+            registry,
+            me,
+            router,
+            subscribed: false,
+            synchronised: false,
+            listing: 0,
+            round: 0,
+            next_beat: Instant::now(),
+            status: self.status(),
+            graves: Vec::new(),
+            predecessor,
+            changes: Vec::new(),
+            nodes_outdated: true,
+            pages: Vec::new(),
+        })
+    }
+
+    pub(super) fn lose(&mut self, link: Link, why: &str) {
+        log::warn!("the link to Redis broke, serving this node's clients alone: {why}");
+        self.shared.metrics.node().add(Counter::ClusterLinkLosses, 1);
+        self.overview.set_state(LinkState::Down);
+        self.carry_out(link.router.give_up());
+        self.put_off(Instant::now());
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        let bound = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
+        self.failures = self.failures.saturating_add(1);
+        // Full jitter, so that nodes do not come back in step; never at once.
+        let wait = bound.mul_f64(fastrand::f64()).max(RETRY.0 / 2);
+        self.retry_at = now + wait;
+    }
+
+    /// While there is no link: whoever wants to know is told; users are listed anew when there is one.
+    pub(super) fn refuse(&mut self, message: ClusterMessage) {
+        match message {
+            ClusterMessage::Act { reply, .. } => self.carry_out(vec![unavailable(reply)]),
+            ClusterMessage::Broadcast { reply, .. } => {
+                let report = Report::Remote(vec![RemoteNode::all_unavailable()]);
+                self.carry_out(vec![Effect::Report(reply, report)]);
+            }
+            ClusterMessage::Page { reply, .. } => {
+                self.carry_out(vec![Effect::Report(reply, Report::Overloaded)])
+            }
+            ClusterMessage::Return { source: SourceId::HERE, stray }
+            | ClusterMessage::Heard(Heard::Returned(stray)) => {
+                self.carry_out(vec![Effect::Unreachable(stray.sender)]);
+            }
+            ClusterMessage::Heard(Heard::Newcomer(source, member)) => self.sources.add(source, member),
+            ClusterMessage::Return { .. }
+            | ClusterMessage::Joined(_)
+            | ClusterMessage::Left(_)
+            | ClusterMessage::Users { .. }
+            | ClusterMessage::Report { .. }
+            | ClusterMessage::Heard(_) => {}
+        }
+    }
+
+    /// Once all users are registered, those that left while the link was broken are swept.
+    pub(super) fn inherit(&self, link: &mut Link) {
+        if link.is_ready()
+            && let Some(predecessor) = link.predecessor.take()
+        {
+            link.graves.push(Grave::inherited(&link.me, predecessor, self.plan.beat * 3));
+        }
+    }
+}
