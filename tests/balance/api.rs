@@ -12,7 +12,7 @@ use crate::socket::Socket;
 use crate::web::Response;
 
 /// Settings with which changes are seen soon.
-const QUICK: [&str; 4] = ["--health-interval", "200ms", "--health-timeout", "150ms"];
+const QUICK: [&str; 4] = ["--health-interval", "300ms", "--health-timeout", "250ms"];
 
 fn nodes<const N: usize>() -> [Node; N] {
     std::array::from_fn(|_| Node::start(&["--reactors", "1"]))
@@ -291,7 +291,7 @@ fn listeners_see_what_happens() {
     let mut nodes = nodes::<2>();
     let balancer = Balancer::start(
         &nodes,
-        &["--reactors", "2", "--health-interval", "200ms", "--health-timeout", "150ms"],
+        &["--reactors", "2", "--health-interval", "300ms", "--health-timeout", "250ms"],
     );
     let _clients = balancer.clients(4);
     let mut listeners: Vec<Listener> = (0..5).map(|_| Listener::open(&balancer)).collect();

@@ -229,9 +229,9 @@ fn without_descriptors_nobody_who_is_there_is_hurt() {
         "--reactors",
         "2",
         "--health-interval",
-        "100ms",
+        "500ms",
         "--health-timeout",
-        "90ms",
+        "490ms",
         "--ejection-min",
         "1h",
         "--ejection-max",
@@ -253,20 +253,20 @@ fn without_descriptors_nobody_who_is_there_is_hurt() {
     };
     assert!(sockets.len() > 20, "{}", sockets.len());
     assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true), "{refused:?}");
-    // Whatever is left is taken by those who say nothing, so that nothing can be checked.
-    let silent: Vec<Web> = (0..20).map(|_| balancer.web()).collect();
-    let mut checks = Vec::new();
-    while checks.len() < 5 {
-        let snapshot = listener.next_of("snapshot");
-        for backend in snapshot["backends"].as_array().unwrap() {
+    let (mut silent, mut checks) = (Vec::new(), Vec::new());
+    eventually("checks cannot be made, which says nothing", || {
+        // Whatever is left, or given back by a check, is taken by one who says nothing.
+        silent.push(balancer.web());
+        for backend in listener.next_of("snapshot")["backends"].as_array().unwrap() {
             assert_eq!(backend["state"], "up", "{backend}");
             let check = &backend["last_check"];
-            if check["ok"] == false && !checks.contains(&check["at"]) {
-                assert!(check["error"].as_str().unwrap().starts_with("not checked"), "{check}");
+            let was_not_made = check["error"].as_str().is_some_and(|error| error.starts_with("not checked"));
+            if was_not_made && !checks.contains(&check["at"]) {
                 checks.push(check["at"].clone());
             }
         }
-    }
+        checks.len() >= 5
+    });
     sockets.iter_mut().for_each(Socket::assert_alive);
     let before = balancer.process.processor_time();
     listener.next_of("snapshot");
@@ -375,7 +375,7 @@ fn a_pair_that_is_silent_is_ended() {
         });
         // Either direction counts.
         let mut turn = 0;
-        while !is_over.load(Ordering::Acquire) {
+        while !is_over.load(Ordering::Acquire) && since.elapsed() < DEADLINE {
             turn += 1;
             if turn % 1000 < 500 {
                 talker.send(text("still here"));
@@ -515,9 +515,9 @@ fn clients_that_do_anything_at_any_time_leave_nothing_behind() {
         "--queue-timeout",
         "200ms",
         "--health-interval",
-        "200ms",
+        "300ms",
         "--health-timeout",
-        "150ms",
+        "250ms",
         "--half-close-timeout",
         "1s",
         "--failover-window",
