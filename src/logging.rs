@@ -13,8 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use env_filter::Filter;
+use log::kv::{Key, Value, VisitSource};
 use log::{Level, Log, Metadata, Record};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
 
 use crate::config::{LogFormat, log_levels};
 
@@ -101,7 +103,11 @@ impl Log for Logging {
             return;
         }
         let text = record.args().to_string();
-        let line = line(self.0.format, SystemTime::now(), record.level(), record.target(), &text);
+        let mut fields = Fields::default();
+        // Ours take everything.
+        let _ = record.key_values().visit(&mut fields);
+        let said = Said { level: record.level(), target: record.target(), message: &text, fields: &fields };
+        let line = line(self.0.format, SystemTime::now(), &said);
         if self.0.queue.try_send(Order::Line(line)).is_err() {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -161,7 +167,10 @@ impl Writer {
         let lost = total - std::mem::replace(&mut self.said, total);
         if lost > 0 {
             let text = format!("{lost} log lines were lost: the log is not taken as fast as it is written");
-            let line = line(self.format, SystemTime::now(), Level::Warn, module_path!(), &text);
+            let fields = Fields::default();
+            let (level, target) = (Level::Warn, module_path!());
+            let said = Said { level, target, message: &text, fields: &fields };
+            let line = line(self.format, SystemTime::now(), &said);
             self.buffer.extend_from_slice(line.as_bytes());
         }
     }
@@ -175,8 +184,40 @@ fn filter(levels: &str) -> Result<Filter, String> {
     Ok(builder.build())
 }
 
-/// One line with its line break. A message cannot make two.
-fn line(format: LogFormat, time: SystemTime, level: Level, target: &str, message: &str) -> String {
+/// What is beside the message, in its order.
+#[derive(Default)]
+struct Fields(Vec<(String, Json)>);
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let value = match (value.to_u64(), value.to_f64(), value.to_borrowed_str()) {
+            (Some(number), ..) => Json::from(number),
+            (_, Some(number), _) => Json::from(number),
+            (.., Some(text)) => Json::from(cut(text)),
+            _ => Json::from(cut(&value.to_string())),
+        };
+        self.0.push((key.as_str().to_owned(), value));
+        Ok(())
+    }
+}
+
+/// A record without its time.
+struct Said<'a> {
+    level: Level,
+    target: &'a str,
+    message: &'a str,
+    fields: &'a Fields,
+}
+
+/// One line with its line break. Neither a message nor a field can make two.
+fn line(format: LogFormat, time: SystemTime, said: &Said<'_>) -> String {
+    let Said { level, target, message, fields } = said;
     let message = cut(message);
     let time = humantime::format_rfc3339_millis(time);
     match format {
@@ -184,11 +225,16 @@ fn line(format: LogFormat, time: SystemTime, level: Level, target: &str, message
             let mut line = String::with_capacity(message.len() + 64);
             let _ = write!(line, "{time} {level:<5} {target}: ");
             escape(message, &mut line);
+            for (key, value) in &fields.0 {
+                // A text is shown in the quotation marks of JSON.
+                escape(&format!(" {key}={value}"), &mut line);
+            }
             line.push('\n');
             line
         }
         LogFormat::Json => {
-            let line = JsonLine { timestamp: time.to_string(), level: level.as_str(), target, message };
+            let line =
+                JsonLine { timestamp: time.to_string(), level: level.as_str(), target, message, fields };
             // Strings always serialise.
             let mut line = serde_json::to_string(&line).unwrap_or_default();
             line.push('\n');
@@ -203,6 +249,8 @@ struct JsonLine<'a> {
     level: &'a str,
     target: &'a str,
     message: &'a str,
+    #[serde(flatten)]
+    fields: &'a Fields,
 }
 
 /// At most [`MESSAGE_BYTES_MAX`] of `message`, whole characters.
@@ -285,7 +333,7 @@ mod tests {
     #[test]
     fn lines() {
         let check = |format, message: &str, expected: &str| {
-            assert_eq!(line(format, UNIX_EPOCH, Level::Info, "throng::x", message), expected);
+            assert_eq!(line_of(format, "throng::x", message, Fields::default()), expected);
         };
         check(LogFormat::Text, "héllo \"x\"", "1970-01-01T00:00:00.000Z INFO  throng::x: héllo \"x\"\n");
         check(
@@ -298,8 +346,38 @@ mod tests {
             "a\n\"b\"",
             "{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"level\":\"INFO\",\"target\":\"throng::x\",\"message\":\"a\\n\\\"b\\\"\"}\n",
         );
-        let long = line(LogFormat::Text, UNIX_EPOCH, Level::Info, "t", &"é".repeat(MESSAGE_BYTES_MAX));
+        let long = line_of(LogFormat::Text, "t", &"é".repeat(MESSAGE_BYTES_MAX), Fields::default());
         assert!(long.len() < MESSAGE_BYTES_MAX + 64 && long.ends_with("é\n"));
+    }
+
+    fn line_of(format: LogFormat, target: &str, message: &str, fields: Fields) -> String {
+        line(format, UNIX_EPOCH, &Said { level: Level::Info, target, message, fields: &fields })
+    }
+
+    #[test]
+    fn fields_follow_the_message_in_their_order() {
+        let ip = std::net::Ipv4Addr::LOCALHOST;
+        let pairs: &[(&str, Value<'_>)] = &[
+            ("user", "a\n\"b\" \u{2028}".into()),
+            ("bytes", 7u64.into()),
+            ("seconds", 0.25.into()),
+            ("client", Value::from_display(&ip)),
+        ];
+        let check = |format, expected: &str| {
+            let mut fields = Fields::default();
+            log::kv::Source::visit(&pairs, &mut fields).expect("takes everything");
+            assert_eq!(line_of(format, "t", "m", fields), expected);
+        };
+        check(
+            LogFormat::Text,
+            "1970-01-01T00:00:00.000Z INFO  t: m user=\"a\\n\\\"b\\\" \\u{2028}\" bytes=7 seconds=0.25 \
+             client=\"127.0.0.1\"\n",
+        );
+        check(
+            LogFormat::Json,
+            "{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"level\":\"INFO\",\"target\":\"t\",\"message\":\"m\",\
+             \"user\":\"a\\n\\\"b\\\" \u{2028}\",\"bytes\":7,\"seconds\":0.25,\"client\":\"127.0.0.1\"}\n",
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) use body::check_type;
 use super::auth;
 use crate::delivery::NodeListing;
 use crate::http::{Head, Response, decode_percent};
-use crate::metrics::{Metrics, NodeState};
+use crate::metrics::{Metrics, NodeState, classic};
 use crate::page;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -135,7 +135,7 @@ fn try_answer(
         Route::Live => Ok(Answer::Now(Response::json(200, &Live { status: "alive" }))),
         Route::Ready => Ok(Answer::Now(ready(snapshot))),
         Route::Nodes => Ok(Answer::Now(nodes(snapshot))),
-        Route::Metrics => Ok(Answer::Now(metrics(snapshot))),
+        Route::Metrics => Ok(Answer::Now(metrics(head, snapshot))),
         Route::Dashboard => Ok(Answer::Now(page::DASHBOARD.response())),
         Route::Overview => Ok(Answer::Now(overview::answer(snapshot))),
         Route::Users => users(head).map(Answer::Ask),
@@ -270,14 +270,24 @@ fn known_nodes(snapshot: &Snapshot<'_>) -> Vec<NodeListing> {
     nodes
 }
 
-fn metrics(snapshot: &Snapshot<'_>) -> Response {
+fn metrics(head: &Head<'_>, snapshot: &Snapshot<'_>) -> Response {
     let node = NodeState {
         node_id: snapshot.node_id,
         version: snapshot.version,
         phase: snapshot.phase,
         ready: snapshot.ready,
+        link: snapshot.cluster.map_or("alone", |cluster| cluster.state),
+        connections_max: snapshot.connections_max,
     };
-    Response::text(200, Metrics::CONTENT_TYPE, snapshot.metrics.exposition(&node))
+    exposition(head, snapshot.metrics.exposition(&node))
+}
+
+/// The answer to `GET /metrics`, in the format that is asked for.
+pub(crate) fn exposition(head: &Head<'_>, openmetrics: String) -> Response {
+    match classic::is_preferred(head.header("accept")) {
+        true => Response::text(200, classic::CONTENT_TYPE, classic::rewrite(&openmetrics)),
+        false => Response::text(200, Metrics::CONTENT_TYPE, openmetrics),
+    }
 }
 
 /// Rows in one page of a list.

@@ -115,7 +115,7 @@ fn try_answer(
         Route::Root | Route::Health => Ok(Answer::Now(now::health(snapshot))),
         Route::Live => Ok(Answer::Now(now::live())),
         Route::Ready => Ok(Answer::Now(now::ready(snapshot))),
-        Route::Metrics => Ok(Answer::Now(now::metrics(snapshot))),
+        Route::Metrics => Ok(Answer::Now(now::metrics(head, snapshot))),
         Route::Backends => Ok(Answer::Now(now::backends(snapshot))),
         Route::Backend(id) => one_backend(id, snapshot).map(Answer::Now),
         Route::Clients => clients(head),

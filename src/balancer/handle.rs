@@ -122,6 +122,9 @@ impl Crew for Threads {
     }
 
     fn set_phase(&self, phase: Phase) {
+        if phase != Phase::Serving {
+            self.shared.metrics.begin_drain();
+        }
         self.shared.phase.store(phase as u8, Ordering::Release);
     }
 

@@ -15,6 +15,7 @@ use super::ended::Ended;
 use crate::ids::ReactorId;
 use crate::metrics::cells::Cells;
 use crate::metrics::process::Process;
+use crate::metrics::stopwatch::Stopwatch;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -70,6 +71,7 @@ pub struct Metrics {
     /// The reactors' rows, then the balancer's.
     rows: Box<[CachePadded<Row>]>,
     started_at_seconds: f64,
+    drain: Stopwatch,
 }
 
 impl Metrics {
@@ -77,7 +79,7 @@ impl Metrics {
     pub fn new(reactors: usize) -> Arc<Self> {
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let rows = (0..=reactors).map(|_| CachePadded::new(Row::new())).collect();
-        Arc::new(Metrics { rows, started_at_seconds: started_at.as_secs_f64() })
+        Arc::new(Metrics { rows, started_at_seconds: started_at.as_secs_f64(), drain: Stopwatch::default() })
     }
 
     /// The row of a reactor. Panics when there is no such reactor.
@@ -108,6 +110,19 @@ impl Metrics {
     /// Clients refused so far, for whichever reason.
     pub fn refused(&self) -> u64 {
         names::REFUSED.iter().map(|(counter, _)| self.total(*counter)).sum()
+    }
+
+    /// The drain begins now.
+    pub(crate) fn begin_drain(&self) {
+        self.drain.start();
+    }
+
+    /// How long the drain has taken so far, or took if it is over.
+    pub(crate) fn drain_milliseconds(&self) -> u64 {
+        match self.gauge(Gauge::DrainMilliseconds) {
+            0 => self.drain.milliseconds(),
+            took => took,
+        }
     }
 
     /// Everything as OpenMetrics text

@@ -24,7 +24,7 @@ use super::subscriber::Ear;
 use super::{LinkState, Overview};
 use crate::hub::gather::RemoteAnswer;
 use crate::ids::ReactorId;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Timing};
 use crate::reactor::mailbox::{Inbox, Wake};
 use crate::reactor::message::ReactorMessage;
 use crate::reactor::shared::Shared;
@@ -213,6 +213,7 @@ impl Publisher {
                 link.router.ask_for(&missing, now);
             }
             Heard::Resend { from, stream, first, last } => {
+                self.shared.metrics.node().add(Counter::ClusterRepairs, 1);
                 link.router.resend(&from, stream, first, last, now)
             }
             Heard::Forget(user) => link.router.forget(&user),
@@ -263,7 +264,7 @@ impl Publisher {
         let wanted = link.router.wanted(now);
         if !wanted.is_empty() {
             self.shared.metrics.node().add(Counter::ClusterLookups, wanted.len() as u64);
-            let rows = link.registry.lookup(&wanted)?;
+            let rows = self.timed(Timing::RedisLookup, || link.registry.lookup(&wanted))?;
             link.router.found(&wanted, rows, now);
         }
         self.list_users(link)?;
@@ -276,6 +277,14 @@ impl Publisher {
         self.carry_out(rest);
         self.show(link);
         Ok(())
+    }
+
+    /// Does what needs an answer of Redis, and keeps how long that took.
+    fn timed<T>(&self, timing: Timing, ask: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let answer = ask();
+        self.shared.metrics.node().took(timing, began.elapsed());
+        answer
     }
 
     fn status(&self) -> Status {

@@ -3,6 +3,7 @@
 use super::family::{encode_labelled, text_of};
 use super::names::{self, CLOSED_HELP, CLOSED_NAME};
 use super::process::Process;
+use super::timing::{self, Distribution, Timing};
 use super::{Counter, Gauge, Metrics};
 use crate::ws::close::CloseReason;
 use prometheus_client::collector::Collector;
@@ -23,7 +24,15 @@ pub struct NodeState<'a> {
     pub phase: &'a str,
     /// Whether the node wants new connections.
     pub ready: bool,
+    /// How it stands to the cluster, one of [`LINK_STATES`].
+    pub link: &'a str,
+    /// WebSocket connections it may have at once.
+    pub connections_max: u64,
 }
+
+/// How a node may stand to the cluster: it is to be in none; Redis cannot be
+/// reached; it is registering; all users are registered and everything is heard.
+pub const LINK_STATES: [&str; 4] = ["alone", "down", "joining", "ready"];
 
 /// Writes everything once.
 pub(super) fn write(metrics: &Metrics, node: &NodeState<'_>, process: Process) -> String {
@@ -37,11 +46,14 @@ struct Reading {
     version: String,
     phase: String,
     ready: bool,
+    link: String,
+    connections_max: u64,
     started_at_seconds: f64,
     counters: [u64; Counter::COUNT],
     closed: [u64; CloseReason::ALL.len()],
     sums: [u64; Gauge::COUNT],
     per_reactor: Vec<[u64; Gauge::COUNT]>,
+    timings: [Distribution; Timing::COUNT],
     process: Process,
 }
 
@@ -53,11 +65,14 @@ impl Reading {
             version: node.version.to_owned(),
             phase: node.phase.to_owned(),
             ready: node.ready,
+            link: node.link.to_owned(),
+            connections_max: node.connections_max,
             started_at_seconds: metrics.started_at_seconds,
             counters: [0; _],
             closed: CloseReason::ALL.map(|reason| metrics.closed(reason)),
             sums: [0; _],
             per_reactor: vec![[0; Gauge::COUNT]; metrics.reactors().len()],
+            timings: timing::distributions(metrics.rows.iter().map(|row| &row.timings)),
             process,
         };
         for (counter, _) in names::COUNTERS.iter().flat_map(|family| family.members) {
@@ -69,6 +84,7 @@ impl Reading {
                 values[gauge as usize] = row.gauge(gauge);
             }
         }
+        reading.sums[Gauge::DrainMilliseconds as usize] = metrics.drain_milliseconds();
         reading
     }
 
@@ -81,7 +97,16 @@ impl Reading {
         ConstGauge::new(u64::from(self.ready)).encode(ready)?;
         let help = "The phase of the node's life; the one it is in has the value 1.";
         let mut phase = out.encode_descriptor("throng_phase", help, None, MetricType::Gauge)?;
-        ConstGauge::new(1u64).encode(phase.encode_family(&[("phase", self.phase.as_str())])?)
+        ConstGauge::new(1u64).encode(phase.encode_family(&[("phase", self.phase.as_str())])?)?;
+        let help = "How the node stands to the cluster; the state it is in has the value 1, the others 0.";
+        let mut link = out.encode_descriptor("throng_cluster_link", help, None, MetricType::Gauge)?;
+        for state in LINK_STATES {
+            let value = u64::from(state == self.link);
+            ConstGauge::new(value).encode(link.encode_family(&[("state", state)])?)?;
+        }
+        let help = "WebSocket connections the node may have at once.";
+        let max = out.encode_descriptor("throng_connections_max", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.connections_max).encode(max)
     }
 }
 
@@ -97,6 +122,7 @@ impl Collector for Reading {
         }
         let closed = CloseReason::ALL.iter().map(|reason| reason.label()).zip(self.closed);
         encode_labelled(&mut out, (CLOSED_NAME, CLOSED_HELP), "reason", closed)?;
+        timing::encode(&mut out, &self.timings)?;
         self.process.encode(&mut out, self.started_at_seconds)
     }
 }
@@ -107,6 +133,7 @@ mod tests {
     use crate::ids::ReactorId;
     use std::collections::HashSet;
     use std::path::Path;
+    use std::time::Duration;
 
     fn example() -> String {
         let metrics = Metrics {
@@ -123,8 +150,17 @@ mod tests {
                 row.set(family.gauge, family.gauge as u64 * 100 + u64::from(reactor));
             }
             row.closed(CloseReason::PeerClosed);
+            row.took(Timing::Turn, Duration::from_micros(250));
+            row.took(Timing::RedisBeat, Duration::from_secs(20));
         }
-        let node = NodeState { node_id: "a\"b\\c", version: "1.2.3", phase: "lame_duck", ready: false };
+        let node = NodeState {
+            node_id: "a\"b\\c",
+            version: "1.2.3",
+            phase: "lame_duck",
+            ready: false,
+            link: "joining",
+            connections_max: 1000,
+        };
         let process = Process {
             resident_bytes: Some(4096),
             anonymous_bytes: Some(2048),
@@ -161,7 +197,10 @@ mod tests {
             } else if line != "# EOF" {
                 let name = line.split(['{', ' ']).next().unwrap_or_default();
                 let suffix = name.strip_prefix(family);
-                assert!(matches!(suffix, Some("" | "_total" | "_info")), "{line} under {family}");
+                assert!(
+                    matches!(suffix, Some("" | "_total" | "_info" | "_bucket" | "_sum" | "_count")),
+                    "{line} under {family}"
+                );
                 let (series, value) = line.rsplit_once(' ').expect("a value");
                 assert!(samples.insert(series.to_owned()), "{line}");
                 assert!(value.parse::<f64>().is_ok(), "{line}");
@@ -176,7 +215,14 @@ mod tests {
 
     #[test]
     fn what_the_kernel_did_not_tell_is_left_out() {
-        let node = NodeState { node_id: "a", version: "1", phase: "serving", ready: true };
+        let node = NodeState {
+            node_id: "a",
+            version: "1",
+            phase: "serving",
+            ready: true,
+            link: "alone",
+            connections_max: 1,
+        };
         let text = write(&Metrics::new(1), &node, Process::default());
         assert!(!text.contains("process_cpu") && !text.contains("process_open_fds"), "{text}");
         assert!(text.contains("process_start_time_seconds "));

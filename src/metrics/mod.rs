@@ -6,21 +6,27 @@
 //! the rows up.
 
 pub(crate) mod cells;
+pub(crate) mod classic;
 mod exposition;
 pub(crate) mod family;
 mod names;
 pub(crate) mod process;
+pub(crate) mod stopwatch;
+mod timing;
 
-pub use exposition::NodeState;
+pub use exposition::{LINK_STATES, NodeState};
 pub use names::{Counter, Gauge};
 pub use process::Usage;
+pub use timing::Timing;
 
 use self::cells::Cells;
 use crate::ids::ReactorId;
 pub use crate::ws::close::CloseReason;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stopwatch::Stopwatch;
+use timing::Timings;
 
 /// What the process uses. Reads two files under `/proc/self`.
 pub fn usage() -> Usage {
@@ -34,11 +40,17 @@ pub struct ThreadCounters {
     counters: Cells<{ Counter::COUNT }>,
     gauges: Cells<{ Gauge::COUNT }>,
     closed: Cells<{ CloseReason::ALL.len() }>,
+    timings: Timings,
 }
 
 impl ThreadCounters {
     fn new() -> Self {
-        ThreadCounters { counters: Cells::new(), gauges: Cells::new(), closed: Cells::new() }
+        ThreadCounters {
+            counters: Cells::new(),
+            gauges: Cells::new(),
+            closed: Cells::new(),
+            timings: Timings::new(),
+        }
     }
 
     /// Adds `n`; a counter wraps at 2⁶⁴.
@@ -61,6 +73,11 @@ impl ThreadCounters {
         self.closed.get(reason as usize)
     }
 
+    /// Counts something that took so long.
+    pub fn took(&self, timing: Timing, span: Duration) {
+        self.timings.observe(timing, span);
+    }
+
     /// States how much there is now.
     pub fn set(&self, gauge: Gauge, value: u64) {
         self.gauges.set(gauge as usize, value);
@@ -78,6 +95,7 @@ pub struct Metrics {
     /// The reactors' rows, then the node's.
     rows: Box<[CachePadded<ThreadCounters>]>,
     started_at_seconds: f64,
+    drain: Stopwatch,
 }
 
 impl Metrics {
@@ -90,7 +108,7 @@ impl Metrics {
     pub fn new(reactors: usize) -> Arc<Self> {
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let rows = (0..=reactors).map(|_| CachePadded::new(ThreadCounters::new())).collect();
-        Arc::new(Metrics { rows, started_at_seconds: started_at.as_secs_f64() })
+        Arc::new(Metrics { rows, started_at_seconds: started_at.as_secs_f64(), drain: Stopwatch::default() })
     }
 
     /// The row of a reactor. Panics when there is no such reactor.
@@ -130,6 +148,19 @@ impl Metrics {
     /// Open WebSocket connections of the node.
     pub fn connections(&self) -> u64 {
         self.gauge(Gauge::Connections)
+    }
+
+    /// The drain begins now.
+    pub(crate) fn begin_drain(&self) {
+        self.drain.start();
+    }
+
+    /// How long the drain has taken so far, or took if it is over.
+    pub(crate) fn drain_milliseconds(&self) -> u64 {
+        match self.gauge(Gauge::DrainMilliseconds) {
+            0 => self.drain.milliseconds(),
+            took => took,
+        }
     }
 
     /// Everything as OpenMetrics text. Reads a few files under `/proc/self`.

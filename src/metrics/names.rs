@@ -13,7 +13,7 @@ pub enum Counter {
     HttpRequests,
     /// Upgrades answered with 101.
     HandshakesCompleted,
-    /// Upgrades refused as malformed (400, 405, 426).
+    /// Upgrades refused as malformed or as none of the paths for it (400, 404, 405, 426).
     HandshakesRefused,
     /// Upgrades refused for their Origin (403).
     OriginRefused,
@@ -23,6 +23,8 @@ pub enum Counter {
     CapacityRefused,
     /// Upgrades refused because the node is draining (503).
     DrainingRefused,
+    /// Upgrades refused because the home of the user takes no more messages (503).
+    OverloadRefused,
     /// Messages received from clients.
     MessagesReceived,
     /// Text messages that were no JSON or lacked a field.
@@ -71,6 +73,8 @@ pub enum Counter {
     ClusterLookups,
     /// Times something missing of a stream was asked for.
     ClusterGaps,
+    /// Times a part of this node's stream was repeated for another node.
+    ClusterRepairs,
     /// Envelopes that could not be repeated.
     ClusterEnvelopesLost,
     /// Clients' messages that came back because their users had left the node.
@@ -138,6 +142,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::AddressRefused, "address_rate"),
             (Counter::CapacityRefused, "capacity"),
             (Counter::DrainingRefused, "draining"),
+            (Counter::OverloadRefused, "overloaded"),
         ],
     },
     one(
@@ -230,6 +235,11 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         &[(Counter::ClusterGaps, "")],
         "throng_cluster_gaps",
         "Times something missing of another node's stream was asked for.",
+    ),
+    one(
+        &[(Counter::ClusterRepairs, "")],
+        "throng_cluster_repairs",
+        "Times another node asked for a part of this node's stream again and was answered.",
     ),
     one(
         &[(Counter::ClusterEnvelopesLost, "")],

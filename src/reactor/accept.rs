@@ -8,6 +8,7 @@ use mio::{Interest, Token};
 use super::Reactor;
 use super::connection::Connection;
 use super::door::{Accepted, accept};
+use super::ending;
 use crate::http::Response;
 use crate::limits::{ACCEPTS_PER_TURN, SPARE_CONNECTIONS};
 use crate::metrics::Counter;
@@ -65,6 +66,7 @@ impl Reactor {
         }
         let slot = self.table.insert(Connection::accepted(stream, self.now, any_path));
         let Some(row) = self.table.get(slot) else { return };
+        self.records.begin(ending::all_are_logged(), slot, row.generation, self.now);
         let registered =
             self.poll.registry().register(&mut row.stream, Token(slot as usize), Interest::READABLE);
         if let Err(error) = registered {

@@ -2,15 +2,25 @@
 
 use std::net::Shutdown;
 
+use log::kv::Value;
+use log::{Level, Record};
+
 use super::Reactor;
 use super::connection::{Flag, Phase};
 use super::message::ReactorMessage;
+use crate::clock::Tick;
 use crate::config::SlowConsumer;
 use crate::delivery::Outcome;
 use crate::metrics::Counter;
 use crate::ws::close::CloseReason;
 use crate::ws::error::ProtocolError;
 use crate::ws::frame;
+
+/// Whether the log has a line about the end of every WebSocket, so that it is
+/// worth keeping what that line will say.
+pub(super) fn all_are_logged() -> bool {
+    log::log_enabled!(Level::Debug)
+}
 
 impl Reactor {
     /// Begins a closing handshake: the close frame follows what is owed, then
@@ -88,13 +98,47 @@ impl Reactor {
         let unsent = row.outbound.take().map_or(0, |outbound| outbound.bytes());
         self.outbound_bytes -= unsent;
         self.counters().closed(reason);
-        log::log!(reason.level(), "{} ended: {}", self.name(slot), reason.label());
+        if log::log_enabled!(reason.level()) {
+            self.log_end(slot, reason, unsent);
+        }
         if websocket {
             self.websockets -= 1;
             self.tally_end(reason);
         }
         self.drop_batch(slot);
         self.table.bury(slot);
+    }
+
+    /// Says on one line who it was, how long it was there, what it carried and why it ended.
+    fn log_end(&mut self, slot: u32, reason: CloseReason, unsent_bytes: usize) {
+        let Some(id) = self.table.id(slot) else { return };
+        let Some(row) = self.table.get(slot) else { return };
+        let record = self.records.take(slot, row.generation);
+        // A socket that was reset does not know its peer any more.
+        let client = record
+            .as_ref()
+            .and_then(|record| record.client)
+            .or_else(|| row.stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()));
+        let mut fields: Vec<(&str, Value<'_>)> =
+            vec![("reason", reason.label().into()), ("connection", Value::from_display(&id))];
+        fields.extend(row.user.as_deref().map(|user| ("user", user.into())));
+        fields.extend(client.as_ref().map(|client| ("client", Value::from_display(client))));
+        if let Some(record) = &record {
+            let ticks = self.now.since(record.opened);
+            fields.push(("seconds", (f64::from(ticks) * f64::from(Tick::MS) / 1000.0).into()));
+            fields.push(("received_bytes", record.received_bytes.into()));
+            fields.push(("sent_bytes", record.sent_bytes.into()));
+            fields.extend(record.trace.as_deref().map(|trace| ("trace_id", trace.into())));
+        }
+        fields.push(("unsent_bytes", (unsent_bytes as u64).into()));
+        log::logger().log(
+            &Record::builder()
+                .level(reason.level())
+                .target(module_path!())
+                .key_values(&fields)
+                .args(format_args!("connection {id} ended: {}", reason.label()))
+                .build(),
+        );
     }
 
     /// Takes an open connection out of everything that would send to it.
@@ -108,7 +152,8 @@ impl Reactor {
         self.members.count(row, false);
         self.outgoing.leave_audience(row, slot);
         row.phase = Phase::Flushing;
-        let user = row.user.take();
+        // It stays in the row as well, for the log.
+        let user = row.user.clone();
         self.shared.release();
         if let (Some(user), Some(connection)) = (user, id) {
             let home = self.hub.homes().of(&user);

@@ -67,6 +67,7 @@ impl Reactor {
         let phase = row.phase;
         self.outbound_bytes = self.outbound_bytes - before + row.outbound_bytes();
         self.count(Counter::BytesSent, settled.written as u64);
+        self.records.sent(slot, settled.written);
         if settled.error.is_some() {
             return self.end(slot, CloseReason::SocketError);
         }
@@ -119,6 +120,7 @@ impl Reactor {
         let (owing, phase, paused) = (!outbound.is_empty(), row.phase, row.is(Flag::ReadPaused));
         row.outbound = owing.then_some(outbound);
         self.count(Counter::BytesSent, written as u64);
+        self.records.sent(slot, written);
         if owing {
             return;
         }

@@ -28,6 +28,7 @@ mod ending;
 mod flush;
 mod inbox;
 mod read;
+mod record;
 mod requests;
 mod simulate;
 mod strays;
@@ -50,7 +51,7 @@ use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::{ConnId, ReactorId};
 use crate::limits;
-use crate::metrics::{Counter, Gauge, ThreadCounters};
+use crate::metrics::{Counter, Gauge, ThreadCounters, Timing};
 use crate::net;
 use crate::ws::deflate::{Deflater, Inflater};
 
@@ -64,11 +65,15 @@ use door::Spare;
 use mailbox::{Inbox, Mailbox, mailbox};
 use message::{News, Order, ReactorMessage};
 use outgoing::Outgoing;
+use record::Records;
 use shared::Shared;
 use sweep::Sweep;
 
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: [Token; 2] = [Token(usize::MAX - 1), Token(usize::MAX - 2)];
+
+/// One turn in so many is measured.
+const TURNS_A_TIMING: u8 = 16;
 
 /// A listener of this reactor.
 struct Door {
@@ -151,6 +156,8 @@ pub struct Reactor {
     /// The same for the cluster.
     cluster_backlog: VecDeque<ClusterMessage>,
     table: ConnTable<Connection>,
+    /// What the log will say of connections; empty unless it says it of all.
+    records: Records,
     hub: Hub,
     outgoing: Outgoing,
     /// Open connections, by what a broadcast must do for them.
@@ -176,6 +183,8 @@ pub struct Reactor {
     closing: Option<Closing>,
     spare: Spare,
     now: Tick,
+    /// Turns taken, modulo 256.
+    turns: u8,
     stamp: Stamp,
 }
 
@@ -199,6 +208,7 @@ impl Reactor {
             me: parts.me,
             hub: Hub::new(parts.me, shared.homes.clone()),
             table: ConnTable::with_capacity(parts.me, rows),
+            records: Records::default(),
             sweep: Sweep::new(&config),
             shared,
             config,
@@ -224,6 +234,7 @@ impl Reactor {
             closing: None,
             spare: Spare::open()?,
             now: Tick::default(),
+            turns: 0,
             stamp: Stamp::default(),
         })
     }
@@ -239,10 +250,23 @@ impl Reactor {
                 log::error!("reactor {} cannot wait for events: {error}", self.me.0);
                 return;
             }
-            if !self.turn(&events) {
+            if !self.timed_turn(&events) {
                 return;
             }
         }
+    }
+
+    /// One turn, which is measured if it is its turn to be: a second look at the
+    /// clock in each would be felt, as a turn may be one small message.
+    fn timed_turn(&mut self, events: &Events) -> bool {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns % TURNS_A_TIMING != 0 {
+            return self.turn(events);
+        }
+        let began = self.shared.started.elapsed();
+        let goes_on = self.turn(events);
+        self.counters().took(Timing::Turn, self.shared.started.elapsed().saturating_sub(began));
+        goes_on
     }
 
     /// One turn; false when it was ordered to be the last.

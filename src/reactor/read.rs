@@ -86,6 +86,7 @@ impl Reactor {
                 Ok(0) => return self.peer_done(slot),
                 Ok(count) => {
                     self.count(Counter::BytesReceived, count as u64);
+                    self.records.received(slot, count);
                     self.take_in(slot, reader, count);
                     self.flush_when_full();
                     if count < reader.buffer.len() && until == Until::Short {

@@ -7,13 +7,14 @@ use super::Reactor;
 use super::connection::{Audience, Endpoint, Flag, Phase};
 use super::deliver::WINDOW_BITS_MAX;
 use super::message::ReactorMessage;
+use crate::clock::Tick;
 use crate::drain;
 use crate::forwarded;
 use crate::http::{Head, Response};
 use crate::hub::ANONYMOUS;
 use crate::ids::ConnId;
 use crate::limits::USER_ID_BYTES;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Timing};
 use crate::protocol;
 use crate::ws::close::CloseReason;
 use crate::ws::handshake::{self, Policy, Refusal, Upgrade};
@@ -30,9 +31,14 @@ impl Reactor {
     /// Turns the connection into a WebSocket, or says why not.
     pub(super) fn upgrade(&mut self, slot: u32, head: &Head<'_>) -> Result<(), Response> {
         let upgraded = self.try_upgrade(slot, head);
-        let counter =
-            if upgraded.is_ok() { Counter::HandshakesCompleted } else { Counter::HandshakesRefused };
-        self.count(counter, 1);
+        match &upgraded {
+            Ok(()) => self.count(Counter::HandshakesCompleted, 1),
+            // Whoever refuses for another reason counts it under that.
+            Err(refusal) if matches!(refusal.status, 400 | 404 | 405 | 426) => {
+                self.count(Counter::HandshakesRefused, 1);
+            }
+            Err(_) => {}
+        }
         upgraded
     }
 
@@ -67,6 +73,7 @@ impl Reactor {
         }
         let endpoint = if head.path == "/echo" { Endpoint::Echo } else { Endpoint::Hub };
         let whose = if endpoint == Endpoint::Echo { Whose::Anonymous } else { self.whose(head) };
+        self.records.introduce(slot, client, head.header("traceparent"));
         self.open(slot, endpoint, &whose, &upgrade)?;
         if endpoint == Endpoint::Hub {
             self.greet(slot, head, whose, client);
@@ -118,6 +125,7 @@ impl Reactor {
             && !self.announce(user, connection)
         {
             self.shared.release();
+            self.count(Counter::OverloadRefused, 1);
             return Err(unavailable("the node is overloaded", Duration::from_secs(1)));
         }
         self.write(slot, |out| upgrade.write_response(out));
@@ -125,6 +133,7 @@ impl Reactor {
         row.endpoint = endpoint;
         row.phase = Phase::Open;
         row.set(Flag::WebSocket, true);
+        let (began, is_first) = (row.mark, !row.is(Flag::KeptAlive));
         row.seen(now);
         if let Some((deflate, _)) = &upgrade.extensions {
             row.agree_deflate(*deflate);
@@ -134,6 +143,10 @@ impl Reactor {
         }
         self.websockets += 1;
         self.members.count(row, true);
+        if is_first {
+            let span = Duration::from_millis(u64::from(now.since(began)) * u64::from(Tick::MS));
+            self.counters().took(Timing::Handshake, span);
+        }
         Ok(())
     }
 

@@ -32,6 +32,9 @@ impl Crew for Node {
     }
 
     fn set_phase(&self, phase: Phase) {
+        if phase != Phase::Serving {
+            self.shared.metrics.begin_drain();
+        }
         self.shared.phase.store(phase as u8, Ordering::Release);
     }
 

@@ -84,7 +84,7 @@ impl CloseReason {
         use Level::{Debug, Info, Trace};
         let row = |code, text, label, level| Facts { code, text, label, level };
         match self {
-            Self::PeerClosed => row(None, "", "peer_closed", Trace),
+            Self::PeerClosed => row(None, "", "peer_closed", Debug),
             Self::PeerVanished => row(None, "", "peer_vanished", Debug),
             Self::SocketError => row(None, "", "socket_error", Debug),
             Self::HttpDone => row(None, "", "http_done", Trace),
@@ -100,7 +100,7 @@ impl CloseReason {
             Self::MissingUserId => row(Some(4001), "Missing user_id", "missing_user_id", Debug),
             Self::UserRefused => row(Some(4002), "user_id refused", "user_refused", Debug),
             Self::Kicked => row(Some(4003), "Kicked", "kicked", Info),
-            Self::Draining => row(Some(1012), "Server is draining", "draining", Trace),
+            Self::Draining => row(Some(1012), "Server is draining", "draining", Debug),
             Self::DrainDeadline => row(None, "", "drain_deadline", Info),
             Self::CloseTimeout => row(None, "", "close_timeout", Debug),
         }

@@ -9,32 +9,42 @@ use crate::delivery::NodeListing;
 use crate::http::Response;
 use crate::metrics::{self, Counter, Gauge, Metrics, ThreadCounters};
 
-/// The counters shown, under their names in the answer.
-const COUNTERS: &[(&str, Counter)] = &[
-    ("accepted", Counter::Accepted),
-    ("accept_errors", Counter::AcceptErrors),
-    ("http_requests", Counter::HttpRequests),
-    ("handshakes", Counter::HandshakesCompleted),
-    ("handshakes_refused", Counter::HandshakesRefused),
-    ("messages_received", Counter::MessagesReceived),
-    ("messages_invalid", Counter::MessagesInvalid),
-    ("messages_sent", Counter::MessagesSent),
-    ("bytes_received", Counter::BytesReceived),
-    ("bytes_sent", Counter::BytesSent),
-    ("delivered", Counter::Delivered),
-    ("offline", Counter::Undelivered),
-    ("broadcasts", Counter::Broadcasts),
-    ("slow_consumer", Counter::DroppedSlowConsumer),
-    ("mailbox_full", Counter::DroppedMailboxFull),
-    ("reads_paused", Counter::ReadsPaused),
-    ("shutdown_notices", Counter::ShutdownNotices),
-    ("cluster_batches_sent", Counter::ClusterBatchesSent),
-    ("cluster_bytes_sent", Counter::ClusterBytesSent),
-    ("cluster_batches_received", Counter::ClusterBatchesReceived),
-    ("cluster_lookups", Counter::ClusterLookups),
-    ("cluster_gaps", Counter::ClusterGaps),
-    ("cluster_lost", Counter::ClusterEnvelopesLost),
-    ("cluster_link_losses", Counter::ClusterLinkLosses),
+/// The counters shown, summed up under their names in the answer.
+const COUNTERS: &[(&str, &[Counter])] = &[
+    ("accepted", &[Counter::Accepted]),
+    ("accept_errors", &[Counter::AcceptErrors]),
+    ("http_requests", &[Counter::HttpRequests]),
+    ("handshakes", &[Counter::HandshakesCompleted]),
+    (
+        "handshakes_refused",
+        &[
+            Counter::HandshakesRefused,
+            Counter::OriginRefused,
+            Counter::AddressRefused,
+            Counter::CapacityRefused,
+            Counter::DrainingRefused,
+            Counter::OverloadRefused,
+        ],
+    ),
+    ("messages_received", &[Counter::MessagesReceived]),
+    ("messages_invalid", &[Counter::MessagesInvalid]),
+    ("messages_sent", &[Counter::MessagesSent]),
+    ("bytes_received", &[Counter::BytesReceived]),
+    ("bytes_sent", &[Counter::BytesSent]),
+    ("delivered", &[Counter::Delivered]),
+    ("offline", &[Counter::Undelivered]),
+    ("broadcasts", &[Counter::Broadcasts]),
+    ("slow_consumer", &[Counter::DroppedSlowConsumer]),
+    ("mailbox_full", &[Counter::DroppedMailboxFull]),
+    ("reads_paused", &[Counter::ReadsPaused]),
+    ("shutdown_notices", &[Counter::ShutdownNotices]),
+    ("cluster_batches_sent", &[Counter::ClusterBatchesSent]),
+    ("cluster_bytes_sent", &[Counter::ClusterBytesSent]),
+    ("cluster_batches_received", &[Counter::ClusterBatchesReceived]),
+    ("cluster_lookups", &[Counter::ClusterLookups]),
+    ("cluster_gaps", &[Counter::ClusterGaps]),
+    ("cluster_lost", &[Counter::ClusterEnvelopesLost]),
+    ("cluster_link_losses", &[Counter::ClusterLinkLosses]),
 ];
 
 #[derive(Serialize)]
@@ -78,7 +88,9 @@ struct Counts<'a>(&'a Metrics);
 
 impl Serialize for Counts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(COUNTERS.iter().map(|(name, counter)| (name, self.0.total(*counter))))
+        let sum =
+            |counters: &[Counter]| -> u64 { counters.iter().map(|counter| self.0.total(*counter)).sum() };
+        serializer.collect_map(COUNTERS.iter().map(|(name, counters)| (name, sum(counters))))
     }
 }
 
@@ -111,7 +123,7 @@ pub(super) fn answer(snapshot: &Snapshot<'_>) -> Response {
             sockets: metrics.gauge(Gauge::Sockets),
             users: metrics.gauge(Gauge::Users),
             outbound_bytes: metrics.gauge(Gauge::OutboundBytes),
-            drain_ms: metrics.gauge(Gauge::DrainMilliseconds),
+            drain_ms: metrics.drain_milliseconds(),
             resident_bytes: usage.resident_bytes,
             cpu_seconds: usage.cpu_seconds,
             counters: Counts(metrics),

@@ -1,6 +1,7 @@
 //! The answers that need nobody else.
 
 use super::{PAGE_PATH, Snapshot};
+use crate::admin::api::exposition;
 use crate::balancer::metrics::BalancerState;
 use crate::balancer::roster::BackendRecord;
 use crate::balancer::view::{self, as_backends};
@@ -91,7 +92,7 @@ pub(super) fn ready(snapshot: &Snapshot<'_>) -> Response {
     Response::json(status, &Ready { ready: snapshot.ready, phase: snapshot.phase })
 }
 
-pub(super) fn metrics(snapshot: &Snapshot<'_>) -> Response {
+pub(super) fn metrics(head: &Head<'_>, snapshot: &Snapshot<'_>) -> Response {
     let state = BalancerState {
         version: snapshot.version,
         strategy: snapshot.strategy,
@@ -99,7 +100,7 @@ pub(super) fn metrics(snapshot: &Snapshot<'_>) -> Response {
         ready: snapshot.ready,
         backends: snapshot.backends,
     };
-    Response::text(200, crate::metrics::Metrics::CONTENT_TYPE, snapshot.metrics.exposition(&state))
+    exposition(head, snapshot.metrics.exposition(&state))
 }
 
 #[derive(Serialize)]

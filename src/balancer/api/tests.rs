@@ -224,7 +224,11 @@ fn backends_are_added() {
     check(r#"{"address":"node-4:8080"}"#, 1, None);
     check(r#" {"weight":1000,"max_connections":100,"address":"node-4:8080"} "#, 1000, Some(100));
     check(r#"{"address":"node-4:8080","weight":null,"max_connections":null}"#, 1, None);
+    check(r#"{"address":"node-4:8080","weight":7.0,"max_connections":1e2}"#, 7, Some(100));
     for (body, part) in [
+        (r#"{"address":"node-4:8080","weight":1.5}"#, "1.5 is no whole number"),
+        (r#"{"address":"node-4:8080","weight":4294967296}"#, "no whole number"),
+        (r#"{"address":"node-4:8080","weight":"7"}"#, "malformed body"),
         ("", "JSON object"),
         (r#"["node-4:8080"]"#, "JSON object"),
         (r#"{"address":"node-4:8080""#, "malformed body"),

@@ -75,6 +75,7 @@ impl Reading {
                 values[gauge as usize] = row.gauge(gauge);
             }
         }
+        reading.sums[Gauge::DrainMilliseconds as usize] = metrics.drain_milliseconds();
         reading
     }
 

@@ -5,7 +5,7 @@ use crate::cluster::registry::Member;
 use crate::cluster::router::{Channel, Effect};
 use crate::delivery::UserNodes;
 use crate::hub::gather::Report;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Timing};
 use crate::reactor::message::{Action, Origin, ReactorMessage, ReplyTo};
 use crate::ws::frame::Frame;
 
@@ -34,7 +34,8 @@ impl Publisher {
         let counters = self.shared.metrics.node();
         counters.add(Counter::ClusterBatchesSent, publishing.len() as u64);
         counters.add(Counter::ClusterBytesSent, publishing.iter().map(|(_, batch)| batch.len() as u64).sum());
-        for (outcome, node) in link.registry.executor().publish(&publishing).into_iter().zip(nodes) {
+        let outcomes = self.timed(Timing::RedisPublish, || link.registry.executor().publish(&publishing));
+        for (outcome, node) in outcomes.into_iter().zip(nodes) {
             if let (0, Some(node)) = (outcome?, node) {
                 link.router.unheard(&node);
             }

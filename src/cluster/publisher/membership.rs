@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{Link, Publisher, others};
 use crate::cluster::registry::{Member, RegistryError, Slice, Standing};
+use crate::metrics::Timing;
 use crate::reactor::message::ReactorMessage;
 
 /// Users registered, or swept, in one go.
@@ -32,7 +33,9 @@ impl Publisher {
         let connections = self.shared.open.load(std::sync::atomic::Ordering::Relaxed) as u64;
         // A server that was demoted would take everything in and keep nothing.
         link.registry.executor().verify()?;
-        match link.registry.beat(&link.me, connections, self.status())? {
+        let standing =
+            self.timed(Timing::RedisBeat, || link.registry.beat(&link.me, connections, self.status()))?;
+        match standing {
             Standing::Member => {}
             Standing::Unknown => return Err("this node is not registered any more".into()),
             Standing::Replaced { by } => {
@@ -83,7 +86,8 @@ impl Publisher {
     }
 
     fn register(&mut self, link: &mut Link, users: &[&Arc<str>], now: Instant) -> Outcome {
-        let found = match link.registry.register_users(&link.me, users) {
+        let found = match self.timed(Timing::RedisRegister, || link.registry.register_users(&link.me, users))
+        {
             Ok(found) => found,
             Err(RegistryError::NotMember) => return Err("this node was declared dead".into()),
             Err(error) => return Err(error.into()),
@@ -104,7 +108,7 @@ impl Publisher {
     }
 
     fn unregister(&mut self, link: &mut Link, users: &[&Arc<str>], now: Instant) -> Outcome {
-        let left = link.registry.unregister_users(&link.me, users)?;
+        let left = self.timed(Timing::RedisRegister, || link.registry.unregister_users(&link.me, users))?;
         for (user, nodes) in users.iter().zip(left) {
             self.tell_who_is_left(link, user, &nodes, now);
         }
