@@ -260,7 +260,7 @@ impl Reactor {
     /// clock in each would be felt, as a turn may be one small message.
     fn timed_turn(&mut self, events: &Events) -> bool {
         self.turns = self.turns.wrapping_add(1);
-        if self.turns % TURNS_A_TIMING != 0 {
+        if !self.turns.is_multiple_of(TURNS_A_TIMING) {
             return self.turn(events);
         }
         let began = self.shared.started.elapsed();
