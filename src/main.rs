@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use throng::cli::{self, Command, Configured, EXIT_USAGE};
 use throng::config::{self, Loader, Settings};
+use throng::net::Inherited;
 use throng::server::StartError;
 use throng::service::{self, Service};
 use throng::{Server, balancer, client, logging};
@@ -16,8 +17,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match cli::parse(env::args_os()) {
-        Ok(Command::Serve(args)) => run(*args, Server::start),
-        Ok(Command::Balance(args)) => run(*args, balancer::start),
+        Ok(Command::Serve(args)) => run(*args, Server::start_with),
+        Ok(Command::Balance(args)) => run(*args, balancer::start_with),
         Ok(Command::Client(matches)) => client::args::run(&matches),
         Ok(Command::Health(matches)) => client::health::run(&matches),
         Err(stop) => stop.report(),
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
 
 fn run<S: Service>(
     args: Configured<S::Config>,
-    start: impl FnOnce(S::Config) -> Result<S, StartError>,
+    start: impl FnOnce(S::Config, Inherited) -> Result<S, StartError>,
 ) -> ExitCode {
     let loader = Loader::new(args.flags, env::vars_os());
     let (config, sources) = match loader.load() {

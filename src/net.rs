@@ -1,6 +1,9 @@
 //! Listening sockets.
 //!
-//! Owns: [`listen`], one SO_REUSEPORT listener per reactor on one address.
+//! Owns: [`listeners`], a listener for each reactor: SO_REUSEPORT sockets of our
+//! own, or what the service manager passed ([`inherited`]).
+
+pub mod inherited;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +12,51 @@ use std::os::fd::RawFd;
 use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use inherited::Inherited;
+
 /// Connections the kernel completes before we accept them; `net.core.somaxconn` bounds it.
 const BACKLOG: i32 = 4096;
+
+/// One port's listeners.
+#[derive(Debug)]
+pub struct Listeners {
+    /// One for each reactor.
+    pub each: Vec<TcpListener>,
+    /// Where clients connect; with several sockets of different addresses the first one's.
+    pub address: SocketAddr,
+    /// Whether the sockets outlive the process, so that who waits in them when
+    /// it goes is served by the next.
+    pub outlive: bool,
+}
+
+/// The listeners of a port: the inherited sockets of this name if there are any,
+/// else new ones at `address` and `port`.
+///
+/// # Errors
+/// See [`Inherited`] and [`listen`].
+pub fn listeners(
+    inherited: &mut Inherited,
+    name: &str,
+    address: IpAddr,
+    port: u16,
+    reactors: usize,
+) -> io::Result<Listeners> {
+    let sockets = inherited.count(name);
+    match inherited.claim(name, reactors)? {
+        Some((each, bound)) => {
+            log::info!(
+                "{sockets} listening socket(s) named {name} came from the service manager, at {bound}: \
+                 the configured address, {}, is not used",
+                SocketAddr::new(address, port),
+            );
+            Ok(Listeners { each, address: bound, outlive: true })
+        }
+        None => {
+            let (each, bound) = listen(address, port, reactors)?;
+            Ok(Listeners { each, address: bound, outlive: false })
+        }
+    }
+}
 
 /// Opens `count` listeners that share one address; port 0 takes a free one.
 ///

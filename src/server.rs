@@ -27,6 +27,7 @@ use crate::identity::Identity;
 use crate::ids::ReactorId;
 use crate::limits::{ANSWER_TIMEOUT, CONNECTIONS_PER_USER};
 use crate::metrics::{Counter, Metrics};
+use crate::net::Inherited;
 use crate::reactor::message::{Action, Kick, Presence, ReactorMessage, ReplyTo};
 use crate::reactor::shared::Shared;
 use crate::ws::frame::Frame;
@@ -86,7 +87,16 @@ impl Server {
     /// A configuration out of bounds, an address in use, or a resource the
     /// kernel does not grant; the text says which and what to do.
     pub fn start(config: Config) -> Result<Server, StartError> {
-        start::start(config)
+        start::start(config, Inherited::default())
+    }
+
+    /// Starts a node with the sockets that the service manager passed, instead
+    /// of those it would open: `http` for [`Config::port`], `ws` for [`Config::ws_port`].
+    ///
+    /// # Errors
+    /// As [`Server::start`]; a socket of another name.
+    pub fn start_with(config: Config, inherited: Inherited) -> Result<Server, StartError> {
+        start::start(config, inherited)
     }
 
     /// Where HTTP and `/ws` are served; with port 0 the port that was free.

@@ -15,6 +15,7 @@ use sd_notify::NotifyState;
 use crate::config::{Loader, Settings};
 use crate::drain::Phase;
 use crate::logging::Logging;
+use crate::net::Inherited;
 use crate::server::{Ending, ServerEvent, StartError};
 use crate::signals::{self, Signal};
 
@@ -30,6 +31,10 @@ const SAME_REQUEST: Duration = Duration::from_millis(250);
 
 /// How often the figures shown by the service manager, and counters kept elsewhere, are brought up to date.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// What a drain may take beyond its bound: reporting the cut, leaving the
+/// cluster, writing the log.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 /// What a process needs of the service that runs in it.
 pub trait Service {
@@ -67,7 +72,7 @@ pub trait Service {
 /// Starts a service and runs it until it has drained, failed, or is told to end at once.
 pub fn run<S: Service>(
     config: S::Config,
-    start: impl FnOnce(S::Config) -> Result<S, StartError>,
+    start: impl FnOnce(S::Config, Inherited) -> Result<S, StartError>,
     loader: &Loader<S::Config>,
     logging: &Logging,
 ) -> ExitCode {
@@ -75,13 +80,16 @@ pub fn run<S: Service>(
     if let Err(error) = signals::forward(signals) {
         return refuse(&StartError::System("catch signals", error));
     }
-    let service = match start(config) {
+    let longest_drain = config.longest_drain();
+    let inherited = Inherited::from_service_manager()
+        .map_err(|error| StartError::System("take over the service manager's sockets", error));
+    let service = match inherited.and_then(|inherited| start(config, inherited)) {
         Ok(service) => service,
         Err(error) => return refuse(&error),
     };
     announce(&service.description());
-    Process { service: &service, loader, logging, turns: Vec::new(), shown: None, asked: None }
-        .live(&signals_in)
+    let (turns, shown, asked) = (Vec::new(), None, None);
+    Process { service: &service, loader, logging, longest_drain, turns, shown, asked }.live(&signals_in)
 }
 
 fn refuse(error: &StartError) -> ExitCode {
@@ -111,6 +119,8 @@ struct Process<'a, S: Service> {
     service: &'a S,
     loader: &'a Loader<S::Config>,
     logging: &'a Logging,
+    /// From the request to drain to the cut, as configured now.
+    longest_drain: Duration,
     /// Turns each thread had taken when last asked.
     turns: Vec<u64>,
     /// The status last shown.
@@ -137,7 +147,7 @@ impl<S: Service> Process<'_, S> {
                 },
                 recv(self.service.events()) -> event => match event {
                     Ok(ServerEvent::Phase(Phase::LameDuck)) => {
-                        notify(&[NotifyState::Stopping, NotifyState::Status("draining: lame duck")]);
+                        self.announce_drain();
                     }
                     Ok(ServerEvent::Phase(_)) => self.show_status(),
                     Ok(ServerEvent::Ended(Ending::Drained { .. } | Ending::Stopped)) => return ExitCode::SUCCESS,
@@ -150,6 +160,15 @@ impl<S: Service> Process<'_, S> {
                 }
             }
         }
+    }
+
+    /// Tells the service manager, and how long this may take: it is not to be
+    /// killed because the configuration gives clients more time than the unit.
+    fn announce_drain(&self) {
+        let bound = (self.longest_drain + DRAIN_GRACE).as_micros();
+        let extend = format!("EXTEND_TIMEOUT_USEC={bound}");
+        let status = NotifyState::Status("draining: lame duck");
+        notify(&[NotifyState::Stopping, NotifyState::Custom(&extend), status]);
     }
 
     /// Whether a signal to drain is no repetition.
@@ -174,7 +193,7 @@ impl<S: Service> Process<'_, S> {
         }
     }
 
-    fn reload(&self) {
+    fn reload(&mut self) {
         let began = Instant::now();
         let reloading = NotifyState::monotonic_usec_now();
         notify(&reloading.map_or_else(|_| vec![], |now| vec![NotifyState::Reloading, now]));
@@ -186,7 +205,8 @@ impl<S: Service> Process<'_, S> {
         log::debug!("reloading took {:?}", began.elapsed());
     }
 
-    fn take_over(&self, config: &S::Config) {
+    fn take_over(&mut self, config: &S::Config) {
+        self.longest_drain = config.longest_drain();
         let (changed, restart) = self.service.reload(config);
         if let Err(error) = self.logging.set_levels(config.logging().1) {
             log::error!("the log level stays as it is: {error}");

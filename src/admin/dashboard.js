@@ -147,9 +147,11 @@ function drawTiles() {
   say($('t-answer'), milliseconds(answers.at(-1)));
   const sorted = [...answers].sort((one, other) => one - other);
   const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
-  say($('t-answer-sub'), `p50 ${at(0.5).toFixed(1)}, p99 ${at(0.99).toFixed(1)} ms`);
+  say($('t-answer-sub'), `p50 ${brief(at(0.5))}, p99 ${brief(at(0.99))} ms`);
   attribute($('t-answer-sub'), 'title', `How long the last ${plural(sorted.length, 'request')} of this page took, the way included`);
 }
+
+const brief = (value) => value.toFixed(value < 10 ? 1 : 0);
 
 function cpu() {
   if (!before || !known(overview.cpu_seconds) || !known(before.cpu_seconds)) return NOTHING;

@@ -89,6 +89,7 @@ impl Health {
             Checked::Status(503) => self.not_ready(),
             Checked::Status(status) => self.failed(format!("answered {status}"), scene),
             Checked::Failed(why) => self.failed(why.clone(), scene),
+            Checked::NotMade(_) => {}
             Checked::Refused => {
                 self.failed("connection refused".to_owned(), scene);
                 if self.verdict == Verdict::Ready {

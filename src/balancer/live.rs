@@ -9,11 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam_channel::Sender;
 
 use super::director::Audience;
 use super::metrics::{Counter, Gauge};
 use super::reactor::{ReactorMessage, Shared};
-use super::roster::{BackendId, Directory, LiveUpdate};
+use super::roster::{BackendId, BackendRecord, Directory, LiveUpdate, State};
 use super::view::{History, Rates, SnapshotView, Totals};
 
 /// The latest state and recent history.
@@ -34,6 +35,17 @@ impl Live {
 pub(super) struct Watchers {
     /// What holds the way to the director must not be held by it.
     pub(super) shared: Weak<Shared>,
+    /// Who waits until every backend is known to be up or not.
+    pub(super) checked: Sender<()>,
+}
+
+impl Watchers {
+    fn tell_checked(&self, backends: &[BackendRecord]) {
+        if !backends.is_empty() && backends.iter().all(|backend| backend.state != State::Checking) {
+            // Told often, heard once.
+            let _ = self.checked.try_send(());
+        }
+    }
 }
 
 impl Audience for Watchers {
@@ -55,6 +67,7 @@ impl Audience for Watchers {
     }
 
     fn news(&self, update: Arc<LiveUpdate>) {
+        self.tell_checked(&update.backends);
         let Some(shared) = self.shared.upgrade() else { return };
         let news = render(&shared, shared.strategy().name(), &update);
         if shared.metrics.gauge(Gauge::Listeners) > 0 {

@@ -49,4 +49,4 @@ mod start;
 pub mod view;
 
 pub use handle::Balancer;
-pub use start::start;
+pub use start::{start, start_with};

@@ -80,7 +80,9 @@ impl Picker {
     }
 
     /// Finds a backend by weight: none that was `tried`, that takes nothing or
-    /// is at its maximum. Another thread may take its last place meanwhile, which
+    /// is at its maximum. When nobody takes anything, one that is leaving is
+    /// better than none: while nodes are rolled quickly, the next may begin to
+    /// leave before the last is back. Another thread may take its last place meanwhile, which
     /// [`Backend::try_take`] tells. Allocates only when weights have changed.
     pub fn pick(&mut self, directory: &Directory, key: &Key<'_>, tried: &[BackendId]) -> Picked {
         let candidates = Candidates { directory, tried };
@@ -94,7 +96,7 @@ impl Picker {
         match picked {
             Some(index) => Picked::Backend(index),
             None if candidates.any_available() => Picked::Full,
-            None => Picked::Nobody,
+            None => candidates.last_resort().map_or(Picked::Nobody, Picked::Backend),
         }
     }
 
@@ -182,6 +184,17 @@ impl Candidates<'_> {
 
     fn any_available(&self) -> bool {
         self.directory.backends.iter().any(|backend| self.is_open(backend))
+    }
+
+    /// The least loaded of those that are leaving.
+    fn last_resort(&self) -> Option<usize> {
+        let is_leaving = |backend: &Backend| {
+            let leaves = backend.last_resort.load(Ordering::Relaxed);
+            leaves && !backend.is_full() && !self.tried.contains(&backend.id)
+        };
+        let leaving = self.directory.backends.iter().enumerate().filter(|(_, backend)| is_leaving(backend));
+        let least = leaving.min_by_key(|(_, backend)| backend.active.load(Ordering::Relaxed));
+        least.map(|(index, _)| index)
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, Load)> {

@@ -175,7 +175,7 @@ impl Roster {
         let error = match checked {
             Checked::Status(_) => None,
             Checked::Refused => Some("connection refused".to_owned()),
-            Checked::Failed(why) => Some(cut(why).to_owned()),
+            Checked::Failed(why) | Checked::NotMade(why) => Some(cut(why).to_owned()),
         };
         let check = Check { at: at.wall, ok: checked.is_good(), status, latency, error };
         self.members[index].end_check(check, &self.settings, at.now, &mut self.rng);

@@ -5,24 +5,29 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
 use super::Balancer;
 use super::config::{BalanceConfig, ProxyProtocol, host_and_port};
-use super::director::{Director, Plan};
+use super::director::{Plan, Prepared};
 use super::handle::Threads;
 use super::live::Watchers;
 use super::metrics::Metrics;
-use super::reactor::{self, Parts, Reactor, Shared};
+use super::reactor::{self, Order, Parts, Reactor, Shared};
 use super::roster::Spec;
 use crate::config::{ConfigError, Settings};
 use crate::ids::ReactorId;
-use crate::net;
+use crate::net::{self, Inherited, Listeners};
 use crate::reactor::message::News;
 use crate::server::StartError;
 use crate::server::supervisor::{self, Supervisor};
 use crate::server::threads::{self, Part};
+
+/// How long clients wait, at most, for the first check of every backend: who is
+/// let in before would be told that there is none.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
 
 /// Starts a balancer. When this returns, clients are accepted.
 ///
@@ -30,20 +35,28 @@ use crate::server::threads::{self, Part};
 /// A configuration out of bounds, an address in use, or a resource the kernel
 /// does not grant; the text says which and what to do.
 pub fn start(config: BalanceConfig) -> Result<Balancer, StartError> {
+    start_with(config, Inherited::default())
+}
+
+/// Starts a balancer with the sockets that the service manager passed under
+/// the name `http`, instead of those it would open.
+///
+/// # Errors
+/// As [`start`]; a socket of another name.
+pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balancer, StartError> {
     config.validate()?;
     let plan = plan(&config)?;
-    let wanted = SocketAddr::new(config.bind, config.port);
-    let (listeners, address) = net::listen(config.bind, config.port, config.reactors)
-        .map_err(|error| StartError::Listen(wanted, error))?;
+    let Listeners { each, address, outlive } = listen(&config, inherited)?;
     let (mut parts, mut ways) = (Vec::new(), Vec::new());
-    for (index, listener) in listeners.into_iter().enumerate() {
+    for (index, listener) in each.into_iter().enumerate() {
         let made = Parts::new(ReactorId(index as u8), listener);
         let (part, way) = made.map_err(system("open a reactor's epoll"))?;
         parts.push(Part { descriptors: part.descriptors(), parts: part });
         ways.push(way);
     }
     let mailboxes = ways.iter().map(|way| way.mailbox.clone()).collect();
-    let shared = Arc::new(Shared::new(address, config.strategy, Metrics::new(ways.len()), mailboxes));
+    let metrics = Metrics::new(ways.len());
+    let shared = Arc::new(Shared::new(address, outlive, config.strategy, metrics, mailboxes));
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
     let settle = {
@@ -52,15 +65,22 @@ pub fn start(config: BalanceConfig) -> Result<Balancer, StartError> {
             reactor::settle_in(parts, shared.clone(), config.clone(), news.clone(), foreign)
         }
     };
+    let director = Prepared::new().map_err(system("open the director's epoll"))?;
     let private = config.private_fd_tables;
     let reactors = threads::spawn(parts, private, &news, News::Ended, settle, Reactor::run)?;
-    let audience = Arc::new(Watchers { shared: Arc::downgrade(&shared) });
-    let director = Director::spawn(plan, audience).map_err(system("follow the backends"))?;
+    let (checked, checked_in) = bounded(1);
+    let audience = Arc::new(Watchers { shared: Arc::downgrade(&shared), checked });
+    let director = director.start(plan, audience).map_err(system("follow the backends"))?;
     shared.meet_director(&director);
+    if expects_backends(&config) {
+        // Whoever connects waits. In vain, or too long, it is not an error: backends may come later.
+        let _ = checked_in.recv_timeout(FIRST_CHECKS);
+    }
     log_start(&shared, &config);
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let orders = ways.into_iter().map(|way| way.orders).collect();
+    let orders: Vec<_> = ways.into_iter().map(|way| way.orders).collect();
+    supervisor::order(&orders, || Order::Accept);
     let crew = Threads { shared: shared.clone(), orders, director: Some(director) };
     let supervisor = Supervisor::new(crew, config, reactors, events);
     let supervisor = thread::Builder::new()
@@ -68,6 +88,19 @@ pub fn start(config: BalanceConfig) -> Result<Balancer, StartError> {
         .spawn(move || supervisor.run(&commands_in, &news_in))
         .map_err(system("start the supervisor's thread"))?;
     Ok(Balancer { shared, commands, events: events_in, supervisor: Some(supervisor) })
+}
+
+/// Whether the configuration names any; the file may have none yet.
+fn expects_backends(config: &BalanceConfig) -> bool {
+    !config.backends.is_empty() || config.backends_dns.is_some()
+}
+
+fn listen(config: &BalanceConfig, mut inherited: Inherited) -> Result<Listeners, StartError> {
+    let reactors = inherited.reactors(config.reactors);
+    let listeners = net::listeners(&mut inherited, "http", config.bind, config.port, reactors)
+        .map_err(|error| StartError::Listen(SocketAddr::new(config.bind, config.port), error))?;
+    inherited.finish("http").map_err(system("use the service manager's sockets"))?;
+    Ok(listeners)
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
@@ -85,7 +118,7 @@ fn log_start(shared: &Shared, config: &BalanceConfig) {
     log::info!(
         "listening on http://{} (page at /web-loadbalancer.html); {} reactors, at most {} connections",
         shared.address,
-        config.reactors,
+        shared.mailboxes.len(),
         config.max_connections,
     );
 }

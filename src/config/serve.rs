@@ -187,4 +187,8 @@ impl Settings for Config {
     fn logging(&self) -> (LogFormat, &str) {
         (self.log_format, &self.log_level)
     }
+
+    fn longest_drain(&self) -> Duration {
+        self.lame_duck + self.drain_timeout
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{ConfigError, Key, LogFormat, Secret, Section};
 
@@ -26,6 +27,9 @@ pub trait Settings: Clone + Debug + Default + PartialEq + Send + Sync + 'static 
 
     /// How and what the process logs.
     fn logging(&self) -> (LogFormat, &str);
+
+    /// The longest that a drain may take, from its beginning to the cut.
+    fn longest_drain(&self) -> Duration;
 
     /// The keys of all sections.
     fn keys() -> impl Iterator<Item = &'static Key<Self>> {

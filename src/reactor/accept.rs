@@ -46,6 +46,17 @@ impl Reactor {
         }
     }
 
+    /// Stops accepting, for good: who waits, and who comes yet, is left to the
+    /// next process that has these listeners.
+    pub(super) fn shut_doors(&mut self) {
+        for mut door in self.doors.drain(..) {
+            // Closing our descriptor alone would not end the events: others have the socket open.
+            if let Err(error) = self.poll.registry().deregister(&mut door.listener) {
+                log::warn!("a listener could not be taken out of the epoll: {error}");
+            }
+        }
+    }
+
     fn take(&mut self, mut stream: TcpStream, any_path: bool) {
         self.count(Counter::Accepted, 1);
         let sockets_max = self.config.max_connections.saturating_add(SPARE_CONNECTIONS);

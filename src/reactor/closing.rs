@@ -3,6 +3,10 @@
 //! Owns: [`Closing`]. When a connection's close frame is due follows from its
 //! id; the notice tells the client that very span, so whether it leaves by
 //! itself or waits to be closed, the reconnects are spread the same.
+//!
+//! Where the listeners outlive the node, nobody is refused: nobody is accepted
+//! any more, and who was accepted and asks for a WebSocket late is let in, told
+//! and closed like the others.
 
 use std::time::Duration;
 
@@ -19,6 +23,10 @@ use crate::ws::close::CloseReason;
 
 /// Clients told, and clients closed, in one turn.
 const PER_TURN: usize = 2048;
+
+/// How long a node whose listeners outlive it waits for the requests of those
+/// it has accepted.
+const LATE_REQUESTS: Duration = Duration::from_secs(1);
 
 struct Due {
     offset: Duration,
@@ -49,6 +57,11 @@ impl Closing {
         Some(Tick::count(next.offset).saturating_sub(now.since(self.began)))
     }
 
+    /// Whether who was accepted last has had time to ask.
+    fn is_late(&self, now: Tick) -> bool {
+        now.since(self.began) >= Tick::count(LATE_REQUESTS)
+    }
+
     fn next_due(&self, now: Tick) -> Option<ConnId> {
         let due = self.closed < self.told && self.ticks_left(now)? == 0;
         due.then(|| self.schedule[self.closed].connection)
@@ -70,6 +83,9 @@ impl Reactor {
         }
         schedule.sort_unstable_by_key(|due| due.offset);
         let (began, tally) = (self.now, Tally::default());
+        if self.shared.listeners_outlive {
+            self.shut_doors();
+        }
         self.closing = Some(Closing { reason, began, schedule, told: 0, closed: 0, tally, reported: false });
     }
 
@@ -78,8 +94,9 @@ impl Reactor {
         self.send_notices();
         self.send_closes();
         let left = self.websockets;
+        let may_ask = self.shared.listeners_outlive && !self.table.is_empty();
         let Some(closing) = &mut self.closing else { return };
-        if left == 0 && !closing.reported {
+        if left == 0 && !closing.reported && (!may_ask || closing.is_late(self.now)) {
             closing.reported = true;
             let news = News::Drained { reactor: self.me, tally: closing.tally };
             // Without a supervisor nobody waits for the news.
@@ -121,6 +138,13 @@ impl Reactor {
             closing.tally.business += u64::from(business);
         }
         self.flush_when_full();
+    }
+
+    /// Tells a client that has become one since the others were told, and closes it.
+    pub(super) fn part_at_once(&mut self, slot: u32) {
+        let Some(reason) = self.closing.as_ref().map(|closing| closing.reason) else { return };
+        self.tell_leaving(slot, reason, Duration::ZERO);
+        self.close(slot, CloseReason::Draining, "");
     }
 
     fn send_closes(&mut self) {

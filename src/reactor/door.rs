@@ -1,6 +1,7 @@
 //! Accepting from a listener, also when descriptors have run out.
 //!
-//! Owns: what an `accept` can come to ([`Accepted`]), and the descriptor held
+//! Owns: what an `accept` can come to ([`Accepted`]), what says that there are
+//! no more ([`is_exhausted`]), and the descriptor held
 //! back for refusals ([`Spare`]). Never: what becomes of a connection.
 
 use std::fs::File;
@@ -26,11 +27,14 @@ pub(crate) fn accept(listener: &TcpListener) -> Accepted {
     match listener.accept() {
         Ok((stream, peer)) => Accepted::Stream(stream, peer),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::None,
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Accepted::NoDescriptors,
-            _ => Accepted::Failed,
-        },
+        Err(error) if is_exhausted(&error) => Accepted::NoDescriptors,
+        Err(_) => Accepted::Failed,
     }
+}
+
+/// Whether a socket could not be had for want of descriptors or memory.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// A descriptor held back, so that a connection can still be refused politely

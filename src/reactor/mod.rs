@@ -281,7 +281,8 @@ impl Reactor {
         self.post_cluster_backlog();
         for event in events {
             match LISTENERS.iter().position(|token| *token == event.token()) {
-                Some(door) => self.doors[door].waiting = true,
+                // A door that was shut in this turn may have had an event before.
+                Some(door) => self.doors.get_mut(door).into_iter().for_each(|door| door.waiting = true),
                 None if event.token() == WAKER => self.count(Counter::Wakes, 1),
                 None => self.ready(event),
             }

@@ -37,6 +37,9 @@ pub struct Shared {
     pub address: SocketAddr,
     /// The same, as others reach it: with the machine's address if all were bound.
     pub advertised: SocketAddr,
+    /// Whether who connects while this node closes can wait for the next: the
+    /// listeners are the service manager's and stay open.
+    pub listeners_outlive: bool,
     /// Counters of all threads.
     pub metrics: Arc<Metrics>,
     /// Connections per client address.

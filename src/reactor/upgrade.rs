@@ -58,7 +58,7 @@ impl Reactor {
             self.count(Counter::OriginRefused, 1);
         }
         let upgrade = answer.map_err(refusal)?;
-        if self.shared.phase() >= drain::Phase::Closing {
+        if self.refuses_clients() {
             self.count(Counter::DrainingRefused, 1);
             return Err(unavailable("the node is draining", self.config.drain_timeout));
         }
@@ -78,7 +78,15 @@ impl Reactor {
         if endpoint == Endpoint::Hub {
             self.greet(slot, head, whose, client);
         }
+        self.part_at_once(slot);
         Ok(())
+    }
+
+    /// Whether the node leaves and clients are to go elsewhere. Who connects while the
+    /// listeners stay open waits there instead, and who came before that was accepted.
+    fn refuses_clients(&self) -> bool {
+        let phase = self.shared.phase();
+        phase > drain::Phase::Closing || (phase == drain::Phase::Closing && !self.shared.listeners_outlive)
     }
 
     fn admit_address(&self, client: std::net::IpAddr) -> Result<(), Response> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU8, AtomicUsize};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ use crate::identity::{Identity, Probe};
 use crate::ids::ReactorId;
 use crate::limiter::AddressLimiter;
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Inherited, Listeners};
 use crate::reactor::message::News;
 use crate::reactor::shared::Shared;
 use crate::reactor::{self, Parts, Reactor, Ways};
@@ -64,29 +64,28 @@ impl From<ConfigError> for StartError {
     }
 }
 
-pub(super) fn start(config: Config) -> Result<Server, StartError> {
+pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, StartError> {
     config.validate()?;
     let identity = Identity::detect(&Probe::of_this_machine(), &config.service_name, &config.labels);
-    let (http, http_addr) = listen(config.bind, config.port, config.reactors)?;
-    let ws = config.ws_port.map(|port| listen(config.bind, port, config.reactors)).transpose()?;
-    let ws_addr = ws.as_ref().map(|(_, address)| *address);
-    let mut ws_listeners = ws.into_iter().flat_map(|(listeners, _)| listeners);
+    let (http, ws) = listen(&config, inherited)?;
+    let doors = Doors::of(&http, ws.as_ref());
+    let mut ws_listeners = ws.into_iter().flat_map(|ws| ws.each);
     let mut parts = Vec::new();
     let mut ways = Vec::new();
-    for (index, listener) in http.into_iter().enumerate() {
+    for (index, listener) in http.each.into_iter().enumerate() {
         let made = Parts::new(ReactorId(index as u8), listener, ws_listeners.next());
         let (part, way) = made.map_err(|error| StartError::System("open a reactor's epoll", error))?;
         parts.push(part);
         ways.push(way);
     }
     let prepared = Prepared::new(&config).map_err(|error| StartError::System("join the cluster", error))?;
-    let shared = Arc::new(shared(&config, &identity, http_addr, &ways, prepared.as_ref())?);
+    let shared = Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref())?);
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
     let reactors = spawn(parts, &shared, &config, &news)?;
     let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose();
     let cluster = cluster.map_err(|error| StartError::System("start the cluster's threads", error))?;
-    log_start(&identity, &shared, ws_addr, &config);
+    log_start(&identity, &shared, doors.ws, &config);
     let orders = ways.into_iter().map(|way| way.orders).collect();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
@@ -96,31 +95,69 @@ pub(super) fn start(config: Config) -> Result<Server, StartError> {
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
         .map_err(|error| StartError::System("start the supervisor's thread", error))?;
-    Ok(Server { shared, identity, ws_addr, commands, events: events_in, supervisor: Some(supervisor) })
+    Ok(Server {
+        shared,
+        identity,
+        ws_addr: doors.ws,
+        commands,
+        events: events_in,
+        supervisor: Some(supervisor),
+    })
 }
 
-fn listen(
-    address: IpAddr,
-    port: u16,
-    count: usize,
-) -> Result<(Vec<mio::net::TcpListener>, SocketAddr), StartError> {
-    net::listen(address, port, count)
-        .map_err(|error| StartError::Listen(SocketAddr::new(address, port), error))
+/// Where clients come in.
+struct Doors {
+    http: SocketAddr,
+    ws: Option<SocketAddr>,
+    /// Whether every listener outlives the process.
+    outlive: bool,
+}
+
+impl Doors {
+    fn of(http: &Listeners, ws: Option<&Listeners>) -> Doors {
+        if ws.is_some_and(|ws| ws.outlive != http.outlive) {
+            log::warn!(
+                "one of the two ports came from the service manager, the other did not: clients of the \
+                 other are refused while the node restarts"
+            );
+        }
+        let outlive = http.outlive && ws.is_none_or(|ws| ws.outlive);
+        Doors { http: http.address, ws: ws.map(|ws| ws.address), outlive }
+    }
+}
+
+/// The listeners of both ports. A port is opened if it is configured or inherited.
+fn listen(config: &Config, mut inherited: Inherited) -> Result<(Listeners, Option<Listeners>), StartError> {
+    let reactors = inherited.reactors(config.reactors);
+    if reactors > config.reactors {
+        log::warn!("{reactors} reactors instead of {}: one for each inherited socket", config.reactors);
+    }
+    let ws_port = config.ws_port.or((inherited.count("ws") > 0).then_some(0));
+    let mut open = |name, port| {
+        net::listeners(&mut inherited, name, config.bind, port, reactors)
+            .map_err(|error| StartError::Listen(SocketAddr::new(config.bind, port), error))
+    };
+    let http = open("http", config.port)?;
+    let ws = ws_port.map(|port| open("ws", port)).transpose()?;
+    inherited
+        .finish("http and ws")
+        .map_err(|error| StartError::System("use the service manager's sockets", error))?;
+    Ok((http, ws))
 }
 
 fn shared(
     config: &Config,
     identity: &Identity,
-    address: SocketAddr,
+    doors: &Doors,
     ways: &[Ways],
     cluster: Option<&Prepared>,
 ) -> Result<Shared, StartError> {
     let rendered = serde_json::to_string(identity).and_then(RawValue::from_string);
     let identity_json =
         rendered.map_err(|error| StartError::System("render the identity", io::Error::other(error)))?;
-    let advertised = match address.ip() {
-        ip if ip.is_unspecified() => SocketAddr::new(identity.container_ip, address.port()),
-        _ => address,
+    let advertised = match doors.http.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(identity.container_ip, doors.http.port()),
+        _ => doors.http,
     };
     Ok(Shared {
         identity_json,
@@ -128,7 +165,8 @@ fn shared(
         service_name: identity.service_name.clone(),
         version: env!("CARGO_PKG_VERSION"),
         node_id: config.node_id.clone().unwrap_or_else(|| advertised.to_string()),
-        address,
+        address: doors.http,
+        listeners_outlive: doors.outlive,
         metrics: Metrics::new(ways.len()),
         limiter: AddressLimiter::new(),
         mailboxes: ways.iter().map(|way| way.mailbox.clone()).collect(),
@@ -175,7 +213,7 @@ fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, confi
     log::info!(
         "listening on http://{} (WebSocket at /ws and /echo){any_path}; {} reactors, at most {} connections",
         shared.address,
-        config.reactors,
+        shared.mailboxes.len(),
         config.max_connections,
     );
 }

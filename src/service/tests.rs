@@ -89,6 +89,7 @@ fn check(case: Case, status: u8, told: &[&'static str]) {
         service: &service,
         loader: &loader,
         logging: logging(),
+        longest_drain: Duration::ZERO,
         turns: Vec::new(),
         shown: None,
         asked: case.asked,

@@ -33,6 +33,11 @@ impl Client {
         Client { socket, instance, balancer, number }
     }
 
+    /// What it is called.
+    pub(crate) fn id(&self) -> String {
+        format!("client-{}", self.number)
+    }
+
     /// The same client on a new connection.
     pub(crate) fn join_again(self) -> Self {
         Client::join(self.balancer, self.number)

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::balancer::Balancer;
 use crate::client::{Client, End, instance_of};
 use crate::node::{Node, eventually};
-use crate::socket::{self, CLOSE, FIN};
+use crate::socket::{self, BINARY, CLOSE, FIN, Socket, upgrade};
+use crate::stub::{self, SWITCHING, Stub};
 
 const CLIENTS: usize = 60;
 /// Nodes that send business to every client, and when they leave, time for a balancer to notice.
@@ -105,4 +106,37 @@ fn a_leaving_balancer_tells_its_clients() {
     for node in &nodes {
         node.wait_for_connections(0);
     }
+}
+
+#[test]
+fn a_leaving_balancer_cuts_no_frame_in_two() {
+    let stub = Stub::start();
+    let args = ["--health-interval", "1h", "--lame-duck", "0s", "--drain-window", "0s"];
+    let mut balancer = Balancer::over(&[stub.address], &args);
+    let open = || {
+        let mut web = balancer.web();
+        web.send(upgrade("/ws", ""));
+        let mut call = stub.call();
+        call.web.send(SWITCHING);
+        (Socket::accept(web).unwrap(), call)
+    };
+    let ((mut between, mut its_call), (mut within, mut call)) = (open(), open());
+    let frame = stub::frame(FIN | BINARY, &[b'x'; 5000]);
+    let (head, tail) = frame.split_at(3000);
+    call.web.send(head);
+    while within.web().buffer.len() < head.len() {
+        assert!(within.web().read_more());
+    }
+    balancer.process.signal(libc::SIGTERM);
+    let told = (1012, "Balancer is draining".to_owned());
+    assert_eq!(between.close_frame(), told);
+    // The answer to it is the backend's too.
+    between.answer_close(1012);
+    assert_eq!(its_call.frame().first, FIN | CLOSE);
+    let refused = Socket::try_connect(balancer.http, "/ws", "").err().expect("nobody new is let in");
+    assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true), "{refused:?}");
+    call.web.send(tail);
+    assert_eq!(within.frame().payload, [b'x'; 5000]);
+    assert_eq!(within.closed_with(), told);
+    assert_eq!(balancer.process.wait().code(), Some(0));
 }

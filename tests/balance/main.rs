@@ -13,7 +13,14 @@ mod socket;
 #[path = "../it/web.rs"]
 mod web;
 
+mod api;
+mod backends;
 mod balancer;
 mod client;
+mod descriptors;
 mod drain;
 mod failover;
+mod listener;
+mod passing;
+mod robustness;
+mod stub;

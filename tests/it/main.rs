@@ -10,6 +10,7 @@ mod descriptors;
 mod drain;
 mod heartbeat;
 mod http;
+mod inherited;
 mod library;
 mod limits;
 mod node;

@@ -51,7 +51,8 @@ impl Web {
         Self::over(socket.into())
     }
 
-    fn over(stream: TcpStream) -> Self {
+    /// A connection that was made already.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();

@@ -163,10 +163,17 @@ try {
   });
 
   await check('nothing moves while figures stream in', async () => {
-    await page.evaluate(() => { window.shifts.length = 0; });
-    const seen = new Set();
-    await until('five snapshots came', async () => seen.add(await page.locator('#chart .top-line').getAttribute('d')).size > 5);
-    equal(await page.evaluate(() => window.shifts), [], 'layout shifts');
+    for (const width of [1280, 360]) {
+      await page.setViewportSize({ width, height: 900 });
+      const drawn = () => page.locator('#chart .top-line').getAttribute('d');
+      const first = await drawn();
+      await until('it is laid out', async () => await drawn() !== first);
+      await page.evaluate(() => { window.shifts.length = 0; });
+      const seen = new Set();
+      await until('five snapshots came', async () => seen.add(await drawn()).size > 5);
+      equal(await page.evaluate(() => window.shifts), [], `layout shifts at ${width} px`);
+    }
+    await page.setViewportSize({ width: 1280, height: 900 });
   });
 
   await check('it is built for assistive technology and the keyboard', async () => {

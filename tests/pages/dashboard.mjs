@@ -92,10 +92,16 @@ try {
   });
 
   await check('nothing moves while figures come in', async () => {
-    await page.evaluate(() => { window.shifts.length = 0; });
-    const seen = new Set();
-    await until('four more came', async () => seen.add(await text(page, '#uptime')).size > 4);
-    equal(await page.evaluate(() => window.shifts), [], 'layout shifts');
+    for (const width of [1280, 360]) {
+      await page.setViewportSize({ width, height: 900 });
+      const first = await text(page, '#uptime');
+      await until('it is laid out', async () => await text(page, '#uptime') !== first);
+      await page.evaluate(() => { window.shifts.length = 0; });
+      const seen = new Set();
+      await until('four more came', async () => seen.add(await text(page, '#uptime')).size > 4);
+      equal(await page.evaluate(() => window.shifts), [], `layout shifts at ${width} px`);
+    }
+    await page.setViewportSize({ width: 1280, height: 900 });
   });
 
   await check('it is built for assistive technology and the keyboard', async () => {

@@ -71,7 +71,10 @@ export async function openPage(browser, url, context = {}) {
     window.shifts = [];
     addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
     new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts.push(entry.value);
+      for (const entry of list.getEntries()) if (!entry.hadRecentInput) {
+        const moved = entry.sources.map(({ node }) => (node?.parentElement ? `${node.parentElement.id}/${node.nodeName} ${node.id ?? ''}` : 'gone'));
+        window.shifts.push(`${entry.value.toFixed(6)} ${moved.join(', ')}`);
+      }
     }).observe({ type: 'layout-shift', buffered: true });
   });
   const page = await opened.newPage();

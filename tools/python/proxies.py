@@ -157,12 +157,16 @@ def running(proxy):
         proxy.kill()
 
 
-def balance(nodes, *arguments, strategy="least_connections", binary=None, name="throng-balance"):
-    """`throng balance` in front of these addresses, to be used in a `with` statement."""
+@contextlib.contextmanager
+def balance(nodes, *arguments, strategy="least_connections", binary=None):
+    """`throng balance` in front of these addresses; it has found all of them to be well."""
     backends = [part for node in nodes for part in ("--backend", node)]
     argv = [binary or tools.release_binary("throng"), "balance", "--bind", "127.0.0.1", "--port", "0", "--reactors",
             str(WORKERS), "--strategy", strategy, *backends, *arguments]
-    return tools.Server(name, argv, r"^throng\S* (?:\S+ )?ready .*http=(?P<address>\S+).* pid=(?P<pid>\d+)")
+    ready = r"^throng ready http=(?P<address>\S+).* pid=(?P<pid>\d+)"
+    with tools.Server("throng-balance", argv, ready) as server:
+        tools.until_available(server.address, len(nodes))
+        yield server
 
 
 def missing(names):

@@ -4,6 +4,7 @@ Only the standard library. A script finds this file through its own path.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -36,11 +39,71 @@ def release_binary(name):
     return target / "release" / name
 
 
+class Results:
+    """What held and what did not, printed as it is known."""
+
+    def __init__(self, name):
+        self.name = name
+        self.passed = self.failed = self.skipped = 0
+
+    def check(self, what, function, *arguments):
+        """Runs a check, which raises what is wrong and may return a remark."""
+        try:
+            remark = function(*arguments)
+        except (AssertionError, OSError, ToolError, KeyError, subprocess.SubprocessError) as error:
+            self.failed += 1
+            print(f"not ok {what}: {error if not isinstance(error, KeyError) else f'no {error}'}", flush=True)
+            return False
+        self.passed += 1
+        print(f"ok {what}" + (f": {remark}" if remark else ""), flush=True)
+        return True
+
+    def skip(self, what, why):
+        self.skipped += 1
+        print(f"skipped {what}: {why}", flush=True)
+
+    def close(self):
+        """The last line, and the exit status."""
+        skipped = f" skipped={self.skipped}" if self.skipped else ""
+        print(f"{self.name}: passed={self.passed} failed={self.failed}{skipped}")
+        return 1 if self.failed else 0
+
+
+def install(command, *packages):
+    """Makes sure that `command` is there, by apt if it can be; raises ToolError when it cannot be had."""
+    if shutil.which(command):
+        return
+    say(f"installing {' '.join(packages)}, for {command}")
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if shutil.which("apt-get") is None or (sudo and shutil.which("sudo") is None):
+        raise ToolError(f"{command} is not there; install {' '.join(packages)}")
+    run_quietly([*sudo, "apt-get", "update", "-q"], "apt-get update", timeout=300)
+    run_quietly([*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q",
+                 "--no-install-recommends", *packages], f"installing {' '.join(packages)}", timeout=900)
+    if shutil.which(command) is None:
+        raise ToolError(f"{' '.join(packages)} brought no {command}")
+
+
 def free_port():
     """A loopback port that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def until_available(address, backends, timeout=20):
+    """Waits until the balancer at this address has found so many backends to be well."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{address}/health", timeout=timeout) as answer:
+                if json.load(answer)["backends"]["available"] >= backends:
+                    return
+        except (urllib.error.HTTPError, ConnectionError):
+            pass  # 503 while there is none.
+        if time.monotonic() > deadline:
+            raise ToolError(f"the balancer at {address} has not found {backends} backends to be well within {timeout} s")
+        time.sleep(0.02)
 
 
 class Server:

@@ -13,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use super::plan::Plan;
 use crate::balancer::health::Checked;
 use crate::balancer::roster::{BackendId, CheckOrder};
+use crate::reactor::door::is_exhausted;
 
 /// Checks under way at once.
 const CHECKS_MAX: usize = 64;
@@ -187,6 +188,7 @@ fn retry<T>(mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 fn failure(error: &io::Error) -> Checked {
     match error.kind() {
         ErrorKind::ConnectionRefused => Checked::Refused,
+        _ if is_exhausted(error) => Checked::NotMade(format!("not checked: {error}")),
         _ => Checked::Failed(error.to_string()),
     }
 }

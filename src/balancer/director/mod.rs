@@ -30,7 +30,7 @@ use self::files::Watch;
 use self::resolve::{Lookup, Resolver};
 use self::turn::{Links, Thread};
 use super::roster::{AdminCommand, AdminDone, AdminError, BackendId, Directory, LiveUpdate};
-use crate::reactor::mailbox::{self, Full, Mailbox, Weigh};
+use crate::reactor::mailbox::{self, Full, Inbox, Mailbox, Weigh};
 
 pub use self::files::parse as parse_file;
 pub use self::overview::Overview;
@@ -137,25 +137,45 @@ pub struct Director {
     thread: JoinHandle<()>,
 }
 
-impl Director {
+/// A director's ways in, before it lives. Reactors wake it by a descriptor, which
+/// is to be open before they take tables of their own: in a table without it,
+/// its number becomes a client's connection, and what is to wake the director
+/// is written to that client.
+pub struct Prepared {
+    poll: mio::Poll,
+    waker: Arc<mio::Waker>,
+    observed: (Mailbox<Observed>, Inbox<Observed>),
+    orders: (Mailbox<Order>, Inbox<Order>),
+}
+
+impl Prepared {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// No descriptor can be had.
+    pub fn new() -> io::Result<Prepared> {
+        let poll = mio::Poll::new()?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), turn::WAKE)?);
+        let observed = mailbox::mailbox(OBSERVED_MAX, OBSERVED_BYTES_MAX, Arc::clone(&waker) as _);
+        let orders = mailbox::mailbox(ORDERS_MAX, usize::MAX, Arc::clone(&waker) as _);
+        Ok(Prepared { poll, waker, observed, orders })
+    }
+
     /// Reads the file of backends, if there is one, and starts to follow the
     /// backends. Names are resolved and backends checked from now on: the first
     /// round of checks decides which take connections.
     ///
     /// # Errors
     /// The file cannot be used, or no thread or descriptor can be had.
-    pub fn spawn(plan: Plan, audience: Arc<dyn Audience>) -> io::Result<Director> {
-        Director::spawn_with(plan, audience, resolve::system)
+    pub fn start(self, plan: Plan, audience: Arc<dyn Audience>) -> io::Result<Director> {
+        self.start_with(plan, audience, resolve::system)
     }
 
-    fn spawn_with(plan: Plan, audience: Arc<dyn Audience>, lookup: Lookup) -> io::Result<Director> {
+    fn start_with(self, plan: Plan, audience: Arc<dyn Audience>, lookup: Lookup) -> io::Result<Director> {
+        let Prepared { poll, waker, observed: (mailbox, inbox), orders: (ordering, orders) } = self;
         let file = plan.backends_file.as_deref().map(Watch::open).transpose().map_err(io::Error::other)?;
-        let poll = mio::Poll::new()?;
         let checks = Checks::new(poll.registry().try_clone()?, turn::WAKE.0);
-        let waker = Arc::new(mio::Waker::new(poll.registry(), turn::WAKE)?);
-        let resolver = Resolver::spawn(Arc::clone(&waker), lookup)?;
-        let (mailbox, inbox) = mailbox::mailbox(OBSERVED_MAX, OBSERVED_BYTES_MAX, Arc::clone(&waker) as _);
-        let (ordering, orders) = mailbox::mailbox(ORDERS_MAX, usize::MAX, waker);
+        let resolver = Resolver::spawn(waker, lookup)?;
         let overview = Arc::<Overview>::default();
         let links =
             Links { poll, checks, inbox, orders, resolver, audience, overview: Arc::clone(&overview) };
@@ -164,7 +184,9 @@ impl Director {
         let thread = thread::Builder::new().name("throng-director".into()).spawn(|| director.run())?;
         Ok(Director { mailbox, orders: ordering, overview, directory, thread })
     }
+}
 
+impl Director {
     /// Where reactors tell what they observe.
     pub fn mailbox(&self) -> Mailbox<Observed> {
         self.mailbox.clone()

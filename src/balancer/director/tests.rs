@@ -151,7 +151,10 @@ fn name(host: &str, addresses: &[[u8; 4]]) {
 impl World {
     fn new(plan: Plan) -> World {
         let (ears, heard) = unbounded();
-        let director = Director::spawn_with(plan, Arc::new(Ears(ears)), lookup).expect("started");
+        let director = Prepared::new()
+            .expect("descriptors")
+            .start_with(plan, Arc::new(Ears(ears)), lookup)
+            .expect("started");
         let directory = director.directory();
         let records = Arc::default();
         World { director: Some(director), heard, directory, records, events: Vec::new(), down: Vec::new() }
@@ -356,7 +359,7 @@ fn a_file_that_cannot_be_used_prevents_the_start() {
     let mut absent = plan(Vec::new());
     absent.backends_file = Some(PathBuf::from("/nonexistent/backends"));
     let (ears, _heard) = unbounded();
-    let error = Director::spawn(absent, Arc::new(Ears(ears))).map(Director::stop).unwrap_err();
+    let error = Prepared::new().unwrap().start(absent, Arc::new(Ears(ears))).map(Director::stop).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/backends: it cannot be read"), "{error}");
 }
 

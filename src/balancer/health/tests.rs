@@ -78,6 +78,18 @@ impl Patient {
 }
 
 #[test]
+fn a_check_that_was_not_made_says_nothing() {
+    let not_made = || Checked::NotMade("too many open files".to_owned());
+    Patient::new().check(not_made(), State::Checking);
+    let mut patient = Patient::up();
+    patient.bad(State::Up);
+    (0..5).for_each(|_| patient.check(not_made(), State::Up));
+    patient.bad(State::Up);
+    patient.bad(State::Down);
+    patient.check(not_made(), State::Down);
+}
+
+#[test]
 fn the_first_check_decides_at_once() {
     let check = |checked, expected, why: &str| {
         let mut patient = Patient::new();

@@ -65,6 +65,9 @@ pub enum Checked {
     Refused,
     /// It did not answer, or not so that it could be understood: why.
     Failed(String),
+    /// The balancer could not ask, for want of descriptors or memory, which
+    /// says nothing of the backend: why.
+    NotMade(String),
 }
 
 impl Checked {

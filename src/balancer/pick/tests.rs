@@ -255,3 +255,22 @@ fn strategies_are_known_by_name() {
             .ends_with("round_robin, least_connections, random_two, ip_hash, user_hash")
     );
 }
+
+#[test]
+fn who_is_leaving_is_picked_only_when_nobody_else_is_there() {
+    for strategy in Strategy::ALL {
+        let directory = directory(&[0, 1, 0]);
+        let picked = |tried: &[BackendId]| {
+            with_client(1, |key| match picker(strategy).pick(&directory, key, tried) {
+                Picked::Backend(index) => Some(index),
+                _ => None,
+            })
+        };
+        directory.backends[2].last_resort.store(true, Ordering::Relaxed);
+        assert_eq!(picked(&[]), Some(1), "{strategy}");
+        assert_eq!(picked(&[BackendId(2)]), Some(2), "{strategy}");
+        assert_eq!(picked(&[BackendId(2), BackendId(3)]), None, "{strategy}");
+        directory.backends[1].weight_milli.store(0, Ordering::Relaxed);
+        assert_eq!(picked(&[]), Some(2), "{strategy}");
+    }
+}

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use mio::Interest;
 use mio::net::TcpStream;
 
-use super::Reactor;
 use super::pair::{Pair, Side, Step};
+use super::{LISTENER, Reactor};
 use crate::balancer::config::ProxyProtocol;
 use crate::balancer::metrics::Counter;
 use crate::http::Response;
@@ -17,6 +17,9 @@ use crate::reactor::door::{Accepted, accept};
 impl Reactor {
     /// Accepts until nobody waits or the budget is used up.
     pub(super) fn accept_waiting(&mut self) {
+        if self.is_shut {
+            self.has_callers = false;
+        }
         if !self.has_callers {
             return;
         }
@@ -39,6 +42,25 @@ impl Reactor {
                     self.count(Counter::RefusedCapacity, 1);
                 }
             }
+        }
+    }
+
+    /// Begins to accept; who waits already is an event. False if that cannot be.
+    pub(super) fn open_door(&mut self) -> bool {
+        let registered = self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE);
+        if let Err(error) = &registered {
+            log::error!("reactor {} cannot watch its listener: {error}", self.me.0);
+        }
+        registered.is_ok()
+    }
+
+    /// Stops accepting, for good: who waits, and who comes yet, is left to the
+    /// next process that has this listener.
+    pub(super) fn shut_door(&mut self) {
+        self.is_shut = true;
+        // Closing our descriptor alone would not end the events: others have the socket open.
+        if let Err(error) = self.poll.registry().deregister(&mut self.listener) {
+            log::warn!("a listener could not be taken out of the epoll: {error}");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Reactor;
+use super::opening::unix_millis;
 use super::pair::{Pair, Side, Stage};
 use super::timers::{Millis, NEVER};
 use crate::balancer::director::Observed;
@@ -22,11 +23,20 @@ const SERVICE_RESTART: u16 = 1012;
 /// Closes drawn up in one turn of a drain.
 const CLOSES_PER_TURN: usize = 2048;
 
+/// How long a balancer whose listeners outlive it waits for the requests of
+/// those it has accepted.
+const LATE_REQUESTS: Duration = Duration::from_secs(1);
+
+/// The age of a lost connection from which on it makes no difference.
+const OLD_SECONDS: u64 = 60;
+
 /// How far a reactor's part of a drain is.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     /// Slots that have not been looked at yet begin here.
     next: u32,
+    /// When the last had been accepted, where the listeners outlive the balancer.
+    began: Millis,
     tally: Tally,
     reported: bool,
 }
@@ -34,6 +44,7 @@ pub(super) struct Closing {
 impl Reactor {
     /// The pair is over.
     pub(super) fn end(&mut self, slot: u32, reason: Ended) {
+        self.leave_queue(slot);
         let Some(pair) = self.table.get(slot) else { return };
         let (label, level) = reason.facts();
         if log::log_enabled!(level) {
@@ -136,6 +147,20 @@ impl Reactor {
         self.set_due(slot, due);
     }
 
+    /// The idle timeout has changed.
+    pub(super) fn watch_all_idle(&mut self) {
+        let is_idle = |pair: &Pair| {
+            let is_whole = !pair.client_end.shut && !pair.backend_end.shut;
+            pair.is_websocket && is_whole && matches!(pair.stage, Stage::Open)
+        };
+        for slot in 0..self.table.high_water() {
+            // In a drain their time is that of their close.
+            if self.closing.is_none() && self.table.get(slot).is_some_and(|pair| is_idle(pair)) {
+                self.watch_idle(slot);
+            }
+        }
+    }
+
     fn check_idle(&mut self, slot: u32) {
         let span = self.config.idle_timeout.as_millis() as Millis;
         let Some(pair) = self.table.get(slot) else { return };
@@ -153,8 +178,9 @@ impl Reactor {
     pub(super) fn lose_backend(&mut self, slot: u32) {
         let window = self.config.failover_window;
         let Some(pair) = self.table.get(slot) else { return };
+        let since = pair.info.as_ref().map_or(0, |info| info.since);
         if let Some(backend) = pair.at.clone() {
-            self.note_loss(&backend);
+            self.note_loss(&backend, since);
         }
         self.count(Counter::Failovers, 1);
         let Some(pair) = self.table.get(slot) else { return };
@@ -169,18 +195,20 @@ impl Reactor {
         self.pump(slot, Side::Client);
     }
 
-    /// Clients lost with a backend are reported once a turn.
-    fn note_loss(&mut self, backend: &Backend) {
-        match self.lost.iter_mut().find(|(id, _)| *id == backend.id) {
-            Some((_, clients)) => *clients += 1,
-            None => self.lost.push((backend.id, 1)),
+    /// Clients lost with a backend, connected at `since`, are reported once a
+    /// turn, those of the same age together.
+    fn note_loss(&mut self, backend: &Backend, since: u64) {
+        let age_seconds = (unix_millis().saturating_sub(since) / 1000).min(OLD_SECONDS);
+        match self.lost.iter_mut().find(|(id, age, _)| (*id, *age) == (backend.id, age_seconds)) {
+            Some((.., clients)) => *clients += 1,
+            None => self.lost.push((backend.id, age_seconds, 1)),
         }
     }
 
     /// Tells the director which backends were lost in this turn.
     pub(super) fn report_losses(&mut self) {
-        for (backend, clients) in std::mem::take(&mut self.lost) {
-            self.tell_director(Observed::Lost { backend, clients, age_ms: 0 });
+        for (backend, age_seconds, clients) in std::mem::take(&mut self.lost) {
+            self.tell_director(Observed::Lost { backend, clients, age_ms: age_seconds * 1000 });
         }
     }
 
@@ -228,7 +256,10 @@ impl Reactor {
 
     /// From here on pairs are closed over the window.
     pub(super) fn begin_closing(&mut self) {
-        self.closing = Some(Closing::default());
+        if self.shared.listeners_outlive {
+            self.shut_door();
+        }
+        self.closing = Some(Closing { began: self.now, ..Closing::default() });
         self.part_with_listeners();
     }
 
@@ -255,7 +286,9 @@ impl Reactor {
                 self.set_due_in(slot, offset);
             }
         }
-        let is_over = closing.next >= self.table.high_water() && self.pairs == 0;
+        let is_late = self.now.saturating_sub(closing.began) >= LATE_REQUESTS.as_millis() as Millis;
+        let may_ask = self.shared.listeners_outlive && !self.table.is_empty() && !is_late;
+        let is_over = closing.next >= self.table.high_water() && self.pairs == 0 && !may_ask;
         if is_over && !closing.reported {
             closing.reported = true;
             // The supervisor outlives the reactors.
@@ -273,9 +306,11 @@ impl Reactor {
         }
     }
 
-    /// Whether the balancer takes no new clients any more.
-    pub(super) fn is_closing(&self) -> bool {
-        !matches!(self.shared.phase(), Phase::Serving | Phase::LameDuck)
+    /// Whether the balancer leaves and clients are to go elsewhere. Who connects while the
+    /// listeners stay open waits there instead, and who came before that was accepted.
+    pub(super) fn refuses_clients(&self) -> bool {
+        let phase = self.shared.phase();
+        phase > Phase::Closing || (phase == Phase::Closing && !self.shared.listeners_outlive)
     }
 }
 

@@ -34,6 +34,8 @@ impl Weigh for ReactorMessage {
 /// An order for a reactor. Travels in a queue of its own.
 #[derive(Debug)]
 pub enum Order {
+    /// Begin to accept.
+    Accept,
     /// Close all pairs over the window.
     Close,
     /// Cut off what is left.

@@ -30,7 +30,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use mio::event::Event;
 use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 pub use message::{Order, ReactorMessage};
 pub use shared::Shared;
@@ -62,6 +62,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// Wait while clients are queued or an answer of the director is outstanding.
 const SOON: Duration = Duration::from_millis(10);
 
+/// Between two looks at whether the table can be made smaller.
+const TIDY_MS: Millis = 1000;
+
 /// The token of one side of a pair.
 fn token(slot: u32, side: Side) -> Token {
     Token((slot as usize) << 1 | usize::from(side == Side::Backend))
@@ -85,16 +88,16 @@ pub struct Ways {
 }
 
 impl Parts {
-    /// Opens the epoll, the waker and the queues of reactor `me` and registers its listener.
+    /// Opens the epoll, the waker and the queues of reactor `me`. Its listener
+    /// is open; the reactor accepts once it is ordered to.
     ///
     /// # Errors
     /// Whatever the kernel says; descriptors may have run out.
-    pub fn new(me: ReactorId, mut listener: TcpListener) -> io::Result<(Parts, Ways)> {
+    pub fn new(me: ReactorId, listener: TcpListener) -> io::Result<(Parts, Ways)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (mailbox, inbox) = mailbox(limits::MAILBOX_MESSAGES, limits::MAILBOX_BYTES, waker.clone());
         let (order_box, orders) = self::mailbox(limits::CONTROL_MESSAGES, limits::MAILBOX_BYTES, waker);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok((Parts { me, poll, listener, inbox, orders }, Ways { mailbox, orders: order_box }))
     }
 
@@ -116,6 +119,8 @@ pub struct Reactor {
     has_callers: bool,
     /// The same, but there was no descriptor for them.
     callers_left: bool,
+    /// Callers are left to the next process.
+    is_shut: bool,
     spare: Spare,
     inbox: Inbox<ReactorMessage>,
     orders: Inbox<Order>,
@@ -130,8 +135,9 @@ pub struct Reactor {
     /// Pairs for which there was no room at any backend, slot and generation.
     queue: VecDeque<(u32, u32)>,
     timers: Timers,
-    /// Clients of backends that were lost in this turn.
-    lost: Vec<(BackendId, u32)>,
+    /// Clients of backends that were lost in this turn, by the age of their
+    /// connections in seconds.
+    lost: Vec<(BackendId, u64, u32)>,
     /// Rows whose request was passed on, or is to be.
     pairs: usize,
     /// Listeners to events.
@@ -141,6 +147,8 @@ pub struct Reactor {
     /// Requests the director has not answered.
     pending: Vec<Pending>,
     closing: Option<Closing>,
+    /// When memory of those who left is given back next.
+    tidy_at: Millis,
     /// Milliseconds since the balancer started, as of this turn.
     now: Millis,
 }
@@ -170,6 +178,7 @@ impl Reactor {
             listener: parts.listener,
             has_callers: false,
             callers_left: false,
+            is_shut: false,
             spare: Spare::open()?,
             inbox: parts.inbox,
             orders: parts.orders,
@@ -182,6 +191,7 @@ impl Reactor {
             held_bytes: 0,
             pending: Vec::new(),
             closing: None,
+            tidy_at: 0,
             now: 0,
         })
     }
@@ -227,7 +237,10 @@ impl Reactor {
         self.answer_pending();
         self.report_losses();
         self.table.reap();
-        self.table.shrink();
+        if self.now >= self.tidy_at {
+            self.tidy_at = self.now + TIDY_MS;
+            self.table.shrink();
+        }
         self.publish_gauges();
         true
     }
@@ -247,19 +260,26 @@ impl Reactor {
         self.orders.begin();
         while let Some(order) = self.orders.pop() {
             match order {
+                Order::Accept if !self.open_door() => return false,
+                Order::Accept => {}
                 Order::Close => self.begin_closing(),
                 Order::Abort => self.abort(),
-                Order::Reload(config) => {
-                    if config.strategy != self.config.strategy {
-                        let rotor = self.shared.rotor.clone();
-                        self.picker = Picker::new(config.strategy, fastrand::u64(..), rotor);
-                    }
-                    self.config = config;
-                }
+                Order::Reload(config) => self.reload(config),
                 Order::Stop => return false,
             }
         }
         true
+    }
+
+    fn reload(&mut self, config: Arc<BalanceConfig>) {
+        let before = std::mem::replace(&mut self.config, config);
+        self.picker.set_strategy(self.config.strategy);
+        if before.buffer_bytes_max != self.config.buffer_bytes_max {
+            self.buffer = vec![0; self.config.buffer_bytes_max].into_boxed_slice();
+        }
+        if before.idle_timeout != self.config.idle_timeout {
+            self.watch_all_idle();
+        }
     }
 
     fn take_mail(&mut self) {

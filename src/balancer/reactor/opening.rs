@@ -24,6 +24,10 @@ use crate::balancer::pick::{Key, Picked};
 use crate::balancer::proxy_protocol;
 use crate::balancer::roster::Backend;
 use crate::http::Response;
+use crate::reactor::door::is_exhausted;
+
+/// Interim answers (1xx) to one request that are passed on.
+const INTERIM_ANSWERS_MAX: u8 = 16;
 
 /// Why a backend was not reached or did not serve.
 enum Failure<'a> {
@@ -33,6 +37,8 @@ enum Failure<'a> {
     Handshake(&'a str),
     /// It answered that it takes nobody at present, which is no fault.
     Unwilling,
+    /// Nothing was tried: the balancer lacks a descriptor, a port or memory.
+    Ours,
 }
 
 impl Reactor {
@@ -76,7 +82,11 @@ impl Reactor {
                 } else if is_whole {
                     self.answer_own(slot, &request, &body[..request.head.content_length], peer);
                 } else {
+                    let is_waiting = request.head.expects_continue && body.is_empty();
                     self.put_back(slot, bytes);
+                    if is_waiting {
+                        self.invite_body(slot);
+                    }
                 }
             }
             Err(error) => {
@@ -89,6 +99,16 @@ impl Reactor {
     fn put_back(&mut self, slot: u32, bytes: Vec<u8>) {
         if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) {
             opening.request = bytes;
+        }
+    }
+
+    /// Tells a client that waits for it to send the body, once: its first
+    /// bytes make the request one that nobody waits for.
+    fn invite_body(&mut self, slot: u32) {
+        if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening())
+            && !std::mem::replace(&mut opening.is_invited, true)
+        {
+            self.send(slot, Side::Client, b"HTTP/1.1 100 Continue\r\n\r\n");
         }
     }
 
@@ -131,17 +151,20 @@ impl Reactor {
         head::write_request(&mut opening.forward, request, via);
         let follows = &bytes[request.head_len..];
         pair.is_websocket = request.is_upgrade();
-        let sent_already = match pair.is_websocket {
-            true => follows.len(),
-            false => follows.len().min(request.head.content_length),
-        };
-        opening.forward.extend_from_slice(&follows[..sent_already]);
+        let body = &follows[..follows.len().min(request.head.content_length)];
+        opening.forward.extend_from_slice(body);
+        opening.follows = body.len();
+        if pair.is_websocket {
+            // A backend that does not agree would take it for another request.
+            opening.early = follows.into();
+        }
         opening.user = request.user_id.clone();
         opening.asked = request.asked;
-        opening.is_repeatable = matches!(request.head.method, "GET" | "HEAD" | "OPTIONS");
+        let body_left = request.head.content_length - body.len();
+        // What comes later of a body is not kept.
+        opening.is_repeatable = body_left == 0 && matches!(request.head.method, "GET" | "HEAD" | "OPTIONS");
         opening.queued_until = self.now + config.queue_timeout.as_millis() as Millis;
-        pair.body_left =
-            if pair.is_websocket { 0 } else { (request.head.content_length - sent_already) as u32 };
+        pair.body_left = body_left as u32;
         pair.info = Some(client(request, SocketAddr::new(request.address, port)));
         let counter = if pair.is_websocket { Counter::Upgrades } else { Counter::PlainRequests };
         self.pairs += 1;
@@ -156,7 +179,7 @@ impl Reactor {
     fn admit(&self, request: &Request<'_>) -> Result<(), Response> {
         let later =
             |text: &str, seconds: u32| Response::error(503, text).with("Retry-After", seconds.to_string());
-        if self.is_closing() {
+        if self.refuses_clients() {
             self.count(Counter::RefusedDraining, 1);
             return Err(later("the balancer is draining", 1));
         }
@@ -226,8 +249,8 @@ impl Reactor {
         self.answer(slot, &refusal, false);
     }
 
-    /// The pair waits no more.
-    fn leave_queue(&mut self, slot: u32) {
+    /// The pair waits no more, if it did.
+    pub(super) fn leave_queue(&mut self, slot: u32) {
         if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening())
             && opening.step == Step::Queued
         {
@@ -266,14 +289,14 @@ impl Reactor {
         pair.at = Some(backend);
         let mut stream = match connecting {
             Ok(stream) => stream,
-            Err(error) => return self.backend_failed(slot, &Failure::Connect(&error.to_string())),
+            Err(error) => return self.connect_failed(slot, &error),
         };
         // A socket that refuses the option works without it.
         let _ = stream.set_nodelay(true);
         let token = super::token(slot, Side::Backend);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
-            return self.backend_failed(slot, &Failure::Connect(&error.to_string()));
+            return self.connect_failed(slot, &error);
         }
         pair.backend = Some(stream);
         pair.backend_end = End::default();
@@ -283,6 +306,16 @@ impl Reactor {
             opening.answer.clear();
         }
         self.set_due_in(slot, self.config.connect_timeout);
+    }
+
+    fn connect_failed(&mut self, slot: u32, error: &std::io::Error) {
+        match is_ours(error) {
+            true => {
+                log::warn!("no connection to a backend can be made: {error}");
+                self.backend_failed(slot, &Failure::Ours);
+            }
+            false => self.backend_failed(slot, &Failure::Connect(&error.to_string())),
+        }
     }
 
     /// The backend's socket is ready in some way.
@@ -298,24 +331,32 @@ impl Reactor {
     /// Finds out whether a connection came about (connect(2), EINPROGRESS).
     fn check_connection(&mut self, slot: u32) {
         let Some(stream) = self.table.get(slot).and_then(|pair| pair.backend.as_mut()) else { return };
-        let failed = match stream.take_error() {
-            Ok(None) => {
-                stream.peer_addr().err().filter(|error| error.kind() != std::io::ErrorKind::NotConnected)
-            }
-            Ok(Some(error)) | Err(error) => Some(error),
+        let connected = match stream.take_error() {
+            Ok(None) => stream.peer_addr().map(|_| ()),
+            Ok(Some(error)) | Err(error) => Err(error),
         };
-        if let Some(error) = failed {
-            return self.backend_failed(slot, &Failure::Connect(&error.to_string()));
-        }
-        if stream.peer_addr().is_err() {
+        match connected {
+            Ok(()) => {}
             // An event too early: there will be another.
-            return;
+            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return,
+            Err(error) => return self.backend_failed(slot, &Failure::Connect(&error.to_string())),
         }
         if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) {
             opening.step = Step::Answering;
         }
-        self.set_due_in(slot, self.config.answer_timeout);
+        self.wait_for_backend(slot);
         self.forward(slot);
+    }
+
+    /// From now on the backend is expected to answer; but first the client to
+    /// send the rest of its request's body.
+    pub(super) fn wait_for_backend(&mut self, slot: u32) {
+        let Some(pair) = self.table.get(slot) else { return };
+        let span = match pair.body_left {
+            0 => self.config.answer_timeout,
+            _ => self.config.answer_timeout.max(self.config.handshake_timeout),
+        };
+        self.set_due_in(slot, span);
     }
 
     /// Sends the backend what it has not taken of the request.
@@ -333,9 +374,8 @@ impl Reactor {
                 Err(_) => return,
             }
         }
-        if pair.body_left > 0 {
-            self.pump(slot, Side::Client);
-        }
+        // Now the rest of the body, as it comes.
+        self.write_held(slot, Side::Backend);
     }
 
     /// Reads what the backend answers to the request.
@@ -363,7 +403,11 @@ impl Reactor {
         let is_upgrade = opening.asked == Asked::Upgrade;
         match head::read_answer(&opening.answer, opening.asked) {
             Answer::Partial => {}
+            Answer::Interim { .. } if opening.interim_answers >= INTERIM_ANSWERS_MAX => {
+                self.handshake_failed(slot, "it has too much to say before its answer");
+            }
             Answer::Interim { head_len } => {
+                opening.interim_answers += 1;
                 let interim: Vec<u8> = opening.answer.drain(..head_len).collect();
                 self.send(slot, Side::Client, &interim);
                 self.take_answer(slot);
@@ -382,7 +426,7 @@ impl Reactor {
 
     /// The backend agreed: from now on bytes are pumped.
     fn open(&mut self, slot: u32, head_len: usize) {
-        let Some(answer) = self.start_pumping(slot) else { return };
+        let Some(answer) = self.start_pumping(slot, head_len) else { return };
         if let Some(backend) = self.table.get(slot).and_then(|pair| pair.at.clone()) {
             self.tell_director(Observed::Connected { backend: backend.id });
         }
@@ -406,7 +450,7 @@ impl Reactor {
             let shut = pair.backend.as_ref().map(|stream| stream.shutdown(std::net::Shutdown::Write));
             pair.backend_end.shut = shut.is_some();
         }
-        let Some(answer) = self.start_pumping(slot) else { return };
+        let Some(answer) = self.start_pumping(slot, head_len) else { return };
         let mut bytes = Vec::with_capacity(answer.len() + 32);
         head::write_answer(&mut bytes, &answer[..head_len]);
         bytes.extend_from_slice(&answer[head_len..]);
@@ -416,17 +460,23 @@ impl Reactor {
         self.pump(slot, Side::Backend);
     }
 
-    /// The handshake is over; what the backend has answered is returned.
-    fn start_pumping(&mut self, slot: u32) -> Option<Vec<u8>> {
+    /// The handshake is over; what the backend has answered, a head of
+    /// `head_len` bytes and what follows it, is returned.
+    fn start_pumping(&mut self, slot: u32, head_len: usize) -> Option<Vec<u8>> {
         let now = self.now;
         let pair = self.table.get(slot)?;
         let Stage::Opening(opening) = std::mem::replace(&mut pair.stage, Stage::Open) else { return None };
-        let Opening { answer, forward, forwarded, .. } = *opening;
+        let Opening { answer, forward, forwarded, follows, early, .. } = *opening;
         pair.active_at = now;
-        self.count(Counter::BytesToClients, answer.len() as u64);
+        self.account(slot, Side::Client, follows);
+        self.account(slot, Side::Backend, answer.len() - head_len);
         if forwarded < forward.len() {
             // It answered before it had taken the whole request.
             self.send(slot, Side::Backend, &forward[forwarded..]);
+        }
+        if self.table.get(slot).is_some_and(|pair| pair.is_websocket) && !early.is_empty() {
+            self.account(slot, Side::Client, early.len());
+            self.send(slot, Side::Backend, &early);
         }
         Some(answer)
     }
@@ -441,9 +491,20 @@ impl Reactor {
                 self.refuse_queued(slot);
             }
             Some(Step::Connecting) => self.backend_failed(slot, &Failure::Connect("no answer in time")),
+            Some(Step::Answering) if self.waits_for_body(slot) => {
+                self.answer(slot, &Response::error(408, "no whole request in time"), false);
+            }
             Some(Step::Answering) => self.handshake_failed(slot, "it did not answer in time"),
             None => {}
         }
+    }
+
+    /// Whether it is the client that has not sent all of its request, while the
+    /// backend has taken all there is.
+    fn waits_for_body(&mut self, slot: u32) -> bool {
+        let Some(pair) = self.table.get(slot) else { return false };
+        let has_more = pair.body_left > 0 && !pair.client_end.ignored && !pair.holds(Side::Backend);
+        pair.opening().is_some_and(|opening| has_more && opening.forwarded == opening.forward.len())
     }
 
     fn request_timed_out(&mut self, slot: u32) {
@@ -472,7 +533,7 @@ impl Reactor {
         let Some(backend) = pair.at.clone() else { return };
         self.drop_backend(slot);
         self.report_failure(&backend, failure);
-        let was_asked = !matches!(failure, Failure::Connect(_));
+        let was_asked = !matches!(failure, Failure::Connect(_) | Failure::Ours);
         let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) else { return };
         opening.tried.push(backend.id);
         let may_repeat = opening.is_repeatable || !was_asked;
@@ -497,7 +558,7 @@ impl Reactor {
                 log::debug!("{} failed a handshake: {error}", backend.name);
                 Observed::HandshakeFailed { backend: id, error: (*error).to_owned() }
             }
-            Failure::Unwilling => return,
+            Failure::Unwilling | Failure::Ours => return,
         };
         backend.failures.fetch_add(1, Ordering::Relaxed);
         self.count(Counter::HandshakesFailed, 1);
@@ -505,9 +566,14 @@ impl Reactor {
     }
 }
 
+/// Whether a connect failed for want of something that any other would need
+/// too (connect(2), socket(2), epoll_ctl(2)).
+fn is_ours(error: &std::io::Error) -> bool {
+    is_exhausted(error) || matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENOSPC))
+}
+
 /// What is kept of a client.
 fn client(request: &Request<'_>, address: SocketAddr) -> Box<Client> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let known_by = match &request.client {
         None => KnownBy::Connection,
         id if *id == request.user_id => KnownBy::UserId,
@@ -517,10 +583,16 @@ fn client(request: &Request<'_>, address: SocketAddr) -> Box<Client> {
     let boxed = |text: &Option<String>| text.as_deref().map(Box::from);
     Box::new(Client {
         address,
-        since: since.as_millis() as u64,
+        since: unix_millis(),
         id: boxed(&request.client),
         user_id: boxed(&request.user_id).filter(|_| known_by != KnownBy::UserId),
         name: boxed(&request.name).filter(|_| known_by != KnownBy::Name),
         known_by,
     })
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub(super) fn unix_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as u64
 }

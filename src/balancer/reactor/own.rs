@@ -88,6 +88,7 @@ impl Reactor {
     pub(super) fn answer(&mut self, slot: u32, response: &Response, head_only: bool) {
         let mut bytes = Vec::new();
         response.write_to(&mut bytes, false, head_only);
+        self.leave_queue(slot);
         self.drop_backend(slot);
         let Some(pair) = self.table.get(slot) else { return };
         pair.stage = Stage::Parting;

@@ -94,10 +94,16 @@ pub(super) struct Opening {
     pub(super) request: Vec<u8>,
     /// What the backend is sent first.
     pub(super) forward: Vec<u8>,
+    /// Bytes of body at its end.
+    pub(super) follows: usize,
+    /// What followed the request for a WebSocket, for a backend that agrees to it.
+    pub(super) early: Box<[u8]>,
     /// Bytes of `forward` that it has taken.
     pub(super) forwarded: usize,
     /// What the backend has answered so far.
     pub(super) answer: Vec<u8>,
+    /// Interim answers that were passed on.
+    pub(super) interim_answers: u8,
     /// Backends that failed this client.
     pub(super) tried: Vec<BackendId>,
     /// The user, for picking.
@@ -106,6 +112,8 @@ pub(super) struct Opening {
     pub(super) asked: Asked,
     /// Whether the request may be sent to another backend after it was sent to one.
     pub(super) is_repeatable: bool,
+    /// Whether the client was told to send the body it holds back.
+    pub(super) is_invited: bool,
     /// When the client is told that there is no backend, whatever step it is at.
     pub(super) queued_until: Millis,
 }
@@ -117,12 +125,16 @@ impl Opening {
             peer,
             request: Vec::new(),
             forward: Vec::new(),
+            follows: 0,
+            early: Box::default(),
             forwarded: 0,
             answer: Vec::new(),
+            interim_answers: 0,
             tried: Vec::new(),
             user: None,
             asked: Asked::Plain,
             is_repeatable: false,
+            is_invited: false,
             queued_until: NEVER,
         })
     }

@@ -86,6 +86,10 @@ impl Reactor {
             }
             _ => bytes,
         };
+        let is_last = matches!(pair.stage, Stage::Opening(_)) && pair.body_left == 0;
+        if is_last {
+            self.wait_for_backend(slot);
+        }
         self.account(slot, from, bytes.len());
         self.send(slot, from.other(), bytes);
         if from == Side::Backend {
@@ -103,7 +107,8 @@ impl Reactor {
         }
     }
 
-    fn account(&mut self, slot: u32, from: Side, bytes: usize) {
+    /// Counts bytes that a side has sent after its head.
+    pub(super) fn account(&mut self, slot: u32, from: Side, bytes: usize) {
         use std::sync::atomic::Ordering::Relaxed;
         let Some(pair) = self.table.get(slot) else { return };
         let count = bytes as u64;
@@ -141,7 +146,7 @@ impl Reactor {
                 self.count(Counter::PumpsPaused, 1);
             }
             Ok(_) => {}
-            Err(error) => self.on_broken(slot, to, &error),
+            Err(error) => self.on_unwritable(slot, to, &error),
         }
     }
 
@@ -162,7 +167,7 @@ impl Reactor {
             let Some(pair) = self.table.get(slot) else { return };
             pair.held = (!held.is_empty()).then_some(held);
             if let Err(error) = written {
-                return self.on_broken(slot, to, &error);
+                return self.on_unwritable(slot, to, &error);
             }
         }
         self.after_flush(slot, to);
@@ -201,7 +206,9 @@ impl Reactor {
     fn end_if_done(&mut self, slot: u32) {
         let Some(pair) = self.table.get(slot) else { return };
         let client_done = pair.client_end.shut && pair.client_end.eof;
-        let backend_done = pair.backend.is_none() || (pair.backend_end.shut && pair.backend_end.eof);
+        let end = &pair.backend_end;
+        // There is nobody for whom to wait for what is thrown away.
+        let backend_done = pair.backend.is_none() || (end.shut && (end.eof || end.ignored));
         let parted = matches!(pair.stage, Stage::Parting);
         if client_done && (backend_done || parted) {
             let reason = pair.reason();
@@ -221,8 +228,28 @@ impl Reactor {
                 self.end_if_done(slot);
                 self.after_flush(slot, from.other());
             }
-            (Stage::Bereft | Stage::Asking | Stage::Listening, _) => self.end(slot, Ended::ClientLeft),
-            (Stage::Dead, _) => {}
+            (Stage::Bereft | Stage::Listening, _) => self.end(slot, Ended::ClientLeft),
+            // It has said all, and is still to be answered.
+            (Stage::Asking | Stage::Dead, _) => {}
+        }
+    }
+
+    /// A side takes no more. What it said before, perhaps why, is still to be
+    /// read and passed on; the end of that is the end of the side.
+    fn on_unwritable(&mut self, slot: u32, to: Side, error: &io::Error) {
+        let Some(pair) = self.table.get(slot) else { return };
+        if !matches!((&pair.stage, to), (Stage::Open, _) | (Stage::Opening(_), Side::Backend)) {
+            return self.on_broken(slot, to, error);
+        }
+        pair.end(to.other()).ignored = true;
+        let end = pair.end(to);
+        (end.shut, end.readable, end.closing) = (true, true, true);
+        if let Some(held) = &mut pair.held {
+            self.held_bytes -= std::mem::take(held.of(to)).len();
+        }
+        if matches!(pair.stage, Stage::Open) {
+            self.wait_for_other_half(slot);
+            self.pump(slot, to);
         }
     }
 
@@ -254,6 +281,7 @@ impl Pair {
                     && opening.step == Step::Answering
                     && !self.is_websocket
                     && self.body_left > 0
+                    && opening.forwarded == opening.forward.len()
             }
             Stage::Dead => false,
         };

@@ -22,6 +22,9 @@ use crate::reactor::mailbox::{Full, Mailbox};
 pub struct Shared {
     /// Where clients connect to.
     pub address: SocketAddr,
+    /// Whether who connects while this balancer closes can wait for the next:
+    /// the listeners are the service manager's and stay open.
+    pub listeners_outlive: bool,
     /// Counters of all threads.
     pub metrics: Arc<Metrics>,
     /// Connections per client address.
@@ -53,12 +56,14 @@ impl Shared {
     /// The state of a balancer with these reactors, which serves.
     pub fn new(
         address: SocketAddr,
+        listeners_outlive: bool,
         strategy: Strategy,
         metrics: Arc<Metrics>,
         mailboxes: Vec<Mailbox<ReactorMessage>>,
     ) -> Self {
         let shared = Shared {
             address,
+            listeners_outlive,
             metrics,
             limiter: AddressLimiter::new(),
             mailboxes,

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -68,6 +68,9 @@ pub struct Backend {
     pub address: SocketAddr,
     /// Its weight × 1000 after slow start; 0: takes nothing new. Written by the director alone.
     pub weight_milli: AtomicU32,
+    /// Whether it is leaving, which it says by itself, and may still take
+    /// connections: better than none. Written by the director alone.
+    pub last_resort: AtomicBool,
     /// Pairs now, of all reactors, connecting ones included; see [`Backend::try_take`].
     pub active: AtomicU32,
     /// Pairs opened so far; counted by whoever opens one.
@@ -91,6 +94,7 @@ impl Backend {
             name,
             address,
             weight_milli: AtomicU32::new(0),
+            last_resort: AtomicBool::new(false),
             active: AtomicU32::new(0),
             total: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -139,6 +143,7 @@ impl Backend {
     /// Takes nothing new for good: reactors may see an old directory for a while.
     pub(super) fn retire(&self) {
         self.weight_milli.store(0, Ordering::Relaxed);
+        self.last_resort.store(false, Ordering::Relaxed);
     }
 
     /// The hash of its name, the same in every balancer.

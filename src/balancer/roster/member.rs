@@ -103,6 +103,8 @@ impl Member {
         // At most 1000 × 10 × 100.
         self.backend.weight_milli.store(self.weight * 10 * share, Ordering::Relaxed);
         let shown = (self.health.state(), self.health.is_drained(), self.health.is_unlisted());
+        let is_leaving = matches!(shown, (State::Draining, false, false));
+        self.backend.last_resort.store(is_leaving, Ordering::Relaxed);
         let before = std::mem::replace(&mut self.shown, shown);
         if before == shown {
             return None;

@@ -162,6 +162,8 @@ fn listed_backends_come_and_are_checked_at_once() {
         (2, "10.0.0.2:80", State::Draining, 0),
         (3, "[::1]:80", State::Down, 0),
     ]);
+    let is_last_resort = |id| world.backend(id).last_resort.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!([1, 2, 3].map(is_last_resort), [false, true, false]);
     world.answers.clear();
     world.live(5 * SECOND);
     world.check(&[
