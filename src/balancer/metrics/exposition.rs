@@ -88,8 +88,7 @@ impl Reading {
             None,
             MetricType::Info,
         )?)?;
-        let help =
-            "Whether the balancer wants new connections: 1 while it serves, 0 from the start of a drain.";
+        let help = "Whether the balancer wants new connections: 1 while it serves and a backend takes them.";
         let ready = out.encode_descriptor("throng_balancer_ready", help, None, MetricType::Gauge)?;
         ConstGauge::new(u64::from(self.ready)).encode(ready)?;
         let help = "The phase of the balancer's life; the one it is in has the value 1.";
