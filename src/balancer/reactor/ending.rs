@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::Reactor;
-use super::opening::unix_millis;
 use super::pair::{Pair, Side, Stage};
+use super::request::unix_millis;
 use super::timers::{Millis, NEVER};
 use crate::balancer::director::Observed;
 use crate::balancer::ended::Ended;

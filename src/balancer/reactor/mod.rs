@@ -11,12 +11,15 @@
 //! queue; free the slots of the dead.
 
 mod accept;
+mod answering;
 mod ending;
 mod message;
 mod opening;
 mod own;
 mod pair;
 mod pump;
+mod queue;
+mod request;
 mod shared;
 mod survey;
 mod timers;
