@@ -169,15 +169,17 @@ fn a_refusal_for_good_is_the_end() {
 fn what_was_announced_and_does_not_come_is_lost() {
     let check = |numbers: &[u32], lost: u32, gaps: u32, duplicates: u32| {
         let server = Scripted::new();
-        let one = client(&server.url(), &QUICK);
+        let mut one = client(&server.url(), &QUICK);
         let mut peer = server.accept();
+        one.next("connected");
         peer.send(r#"{"type":"shutdown","reconnect_after_ms":0,"final_messages":3,"last_seq":3}"#);
         for seq in numbers {
             peer.send(&format!(r#"{{"type":"business","seq":{seq},"data":"x"}}"#));
         }
         peer.close(1012, "");
         let mut peer = server.accept();
-        peer.send("{}");
+        // Before it knows that it is connected there is nothing to close.
+        one.next("connected");
         one.process.signal(libc::SIGTERM);
         assert_eq!(peer.closed(true), 1000);
         let (sums, code) = one.ended();
