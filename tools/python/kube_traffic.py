@@ -16,7 +16,7 @@ class Clients:
     def __init__(self, cluster, connections):
         self.output = cluster.folder / "clients.json"
         command = [str(cluster.binary), "client", "--simulate", "--connections", str(connections), "--interval", "500ms",
-                   "--user-id", "user-{n}", "--json"]
+                   "--user-id", "user-%n", "--json"]
         with open(self.output, "w", encoding="utf-8") as output:
             self.process = subprocess.Popen(command, env=pods.client_environment(cluster), stdout=output,
                                             stdin=subprocess.DEVNULL)
