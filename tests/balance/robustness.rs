@@ -386,8 +386,9 @@ fn a_pair_that_is_silent_is_ended() {
             }
         }
     });
-    assert!(since.elapsed() >= Duration::from_secs(1));
-    assert_eq!(balancer.ended("idle_timeout"), 1);
+    // The balancer's clock has ticks, and the pair may have been idle since the last one.
+    assert!(since.elapsed() >= Duration::from_millis(900), "ended after {:?}", since.elapsed());
+    eventually("it is counted", || balancer.ended("idle_timeout") == 1);
 }
 
 #[test]
