@@ -147,6 +147,8 @@ impl Reactor {
             return;
         }
         self.send_batch(slot);
+        // Nothing may follow its close frame (RFC 6455, section 5.5.1).
+        self.drop_batch(slot);
         let id = self.table.id(slot);
         let Some(row) = self.table.get(slot) else { return };
         self.members.count(row, false);
