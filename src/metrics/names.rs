@@ -25,12 +25,6 @@ pub enum Counter {
     DrainingRefused,
     /// Upgrades refused because the home of the user takes no more messages (503).
     OverloadRefused,
-    /// Messages received from clients.
-    MessagesReceived,
-    /// Text messages that were no JSON or lacked a field.
-    MessagesInvalid,
-    /// Messages handed to connections.
-    MessagesSent,
     /// Bytes read from sockets.
     BytesReceived,
     /// Bytes written to sockets.
@@ -121,7 +115,7 @@ const fn one(
     CounterFamily { name, help, unit: Unit::Count, label: "", members: counter }
 }
 
-/// All counters but connections closed, which have one per close reason.
+/// All counters but messages, which have one per type, and connections closed, which have one per close reason.
 pub(super) const COUNTERS: &[CounterFamily] = &[
     one(&[(Counter::Accepted, "")], "throng_accepted_sockets", "Sockets accepted."),
     one(
@@ -145,17 +139,6 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::OverloadRefused, "overloaded"),
         ],
     },
-    one(
-        &[(Counter::MessagesReceived, "")],
-        "throng_messages_received",
-        "WebSocket messages received from clients.",
-    ),
-    one(
-        &[(Counter::MessagesInvalid, "")],
-        "throng_messages_invalid",
-        "Text messages received that were no JSON or lacked a field.",
-    ),
-    one(&[(Counter::MessagesSent, "")], "throng_messages_sent", "WebSocket messages handed to connections."),
     CounterFamily {
         name: "throng_received",
         help: "Bytes read from client sockets.",
