@@ -233,7 +233,9 @@ fn what_is_written_is_counted_as_its_type() {
     let mut undelivered = Vec::new();
     write_undelivered(&mut undelivered, "ann");
     assert_eq!(Sent::of(&undelivered), Sent::Error);
-    for composed in ["", "1", "{}", r#"{"type":"#, r#"{"type":"messages"}"#, r#"{"type":"m"}"#, r#"{"type":""}"#] {
+    for composed in
+        ["", "1", "{}", r#"{"type":"#, r#"{"type":"messages"}"#, r#"{"type":"m"}"#, r#"{"type":""}"#]
+    {
         assert_eq!(Sent::of(composed.as_bytes()), Sent::Other, "{composed}");
     }
 }

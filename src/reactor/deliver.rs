@@ -154,6 +154,9 @@ impl Reactor {
             }
         });
         self.batch_for_all(frame.payload());
+        if members.hub > 0 {
+            self.note_laid_out(frame);
+        }
         // Who gathers batches is counted as they are filled and sent.
         let sent = members.hub.saturating_sub(self.batches.connections());
         self.count(Counter::Delivered, sent);
@@ -178,6 +181,7 @@ impl Reactor {
             return self.slow_consumer(slot);
         }
         self.count(Counter::Delivered, 1);
+        self.note_laid_out(frame);
         if deflates {
             self.queue_text(slot, frame.payload());
         } else if let Some(row) = self.table.get(slot) {
@@ -279,8 +283,8 @@ impl Reactor {
     pub(super) fn report(&mut self, reply: &ReplyTo, report: Report) {
         match reply {
             ReplyTo::Nobody | ReplyTo::Client(_) => {}
-            ReplyTo::Request { reactor, ticket } if *reactor == self.me => self.absorb(*ticket, report),
-            ReplyTo::Request { reactor, ticket } => {
+            ReplyTo::Request { reactor, ticket, .. } if *reactor == self.me => self.absorb(*ticket, report),
+            ReplyTo::Request { reactor, ticket, .. } => {
                 self.post(*reactor, ReactorMessage::Report { ticket: *ticket, report });
             }
             ReplyTo::Cluster { ticket: None } => {}

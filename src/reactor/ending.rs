@@ -128,7 +128,7 @@ impl Reactor {
             fields.push(("seconds", (f64::from(ticks) * f64::from(Tick::MS) / 1000.0).into()));
             fields.push(("received_bytes", record.received_bytes.into()));
             fields.push(("sent_bytes", record.sent_bytes.into()));
-            fields.extend(record.trace.as_deref().map(|trace| ("trace_id", trace.into())));
+            fields.extend(record.trace.as_ref().map(|trace| ("trace_id", Value::from_display(trace))));
         }
         fields.push(("unsent_bytes", (unsent_bytes as u64).into()));
         log::logger().log(

@@ -27,6 +27,7 @@ mod deliver;
 mod ending;
 mod flush;
 mod inbox;
+mod latency;
 mod read;
 mod record;
 mod requests;
@@ -62,6 +63,7 @@ use conn_table::ConnTable;
 use connection::Connection;
 use deliver::Members;
 use door::Spare;
+use latency::Latency;
 use mailbox::{Inbox, Mailbox, mailbox};
 use message::{News, Order, ReactorMessage};
 use outgoing::Outgoing;
@@ -183,6 +185,9 @@ pub struct Reactor {
     closing: Option<Closing>,
     spare: Spare,
     now: Tick,
+    /// When the turn began, since the node's start; as exact as the clock is.
+    began: Duration,
+    latency: Latency,
     /// Turns taken, modulo 256.
     turns: u8,
     stamp: Stamp,
@@ -234,6 +239,8 @@ impl Reactor {
             closing: None,
             spare: Spare::open()?,
             now: Tick::default(),
+            began: Duration::ZERO,
+            latency: Latency::default(),
             turns: 0,
             stamp: Stamp::default(),
         })
@@ -271,7 +278,8 @@ impl Reactor {
 
     /// One turn; false when it was ordered to be the last.
     fn turn(&mut self, events: &Events) -> bool {
-        self.now = Tick::at(self.shared.started.elapsed());
+        self.began = self.shared.started.elapsed();
+        self.now = Tick::at(self.began);
         self.stamp.fresh = false;
         if !self.take_orders() {
             return false;
@@ -294,6 +302,7 @@ impl Reactor {
         self.send_due_batches();
         self.go_on_closing();
         self.flush();
+        self.time_deliveries();
         self.table.reap();
         // Last: what the writing ended is not to be shown until another turn comes.
         self.publish_gauges();

@@ -163,7 +163,7 @@ impl Reactor {
             Some(user) => write(&mut scratch, &user),
             None => write(&mut scratch, &self.anonymous_name(slot)),
         }
-        let frame = Frame::text(&scratch);
+        let frame = self.stamped(Frame::text(&scratch));
         self.scratch = scratch;
         frame
     }
