@@ -1,11 +1,14 @@
 //! What the router wants done: batches published, reactors and callers told.
 
+use log::kv::Value;
+
 use super::{Link, Publisher};
 use crate::cluster::message::Traced;
 use crate::cluster::registry::Member;
 use crate::cluster::router::{Channel, Effect};
 use crate::delivery::{Outcome as Delivery, UserNodes};
 use crate::hub::gather::Report;
+use crate::logging;
 use crate::metrics::{Counter, Timing};
 use crate::reactor::message::{Action, Origin, ReactorMessage, ReplyTo};
 use crate::ws::frame::Frame;
@@ -98,8 +101,14 @@ impl Publisher {
 fn log_answered(node: &str, traced: &Traced, connections: &[(u64, Delivery)], audience: u64) {
     let took = |outcome: &Delivery| matches!(outcome, Delivery::Delivered | Delivery::Closed);
     let reached = connections.iter().filter(|(_, outcome)| took(outcome)).count() as u64 + audience;
-    log::debug!(
-        node, call = traced.call, user = traced.user.as_deref(), reached, trace_id:% = traced.trace;
-        "a request of node {node} to {} reached {reached} connections", traced.call
+    let mut fields = vec![("node", Value::from(node)), ("call", traced.call.into())];
+    fields.extend(traced.user.as_deref().map(|user| ("user", user.into())));
+    fields.push(("reached", reached.into()));
+    fields.push(("trace_id", Value::from_display(&traced.trace)));
+    logging::say(
+        log::Level::Debug,
+        module_path!(),
+        &fields,
+        format_args!("a request of node {node} to {} reached {reached} connections", traced.call),
     );
 }

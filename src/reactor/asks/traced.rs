@@ -1,9 +1,12 @@
 //! What the log says of requests that belong to a trace, at level `debug`.
 
+use log::kv::Value;
+
 use super::Ask;
 use crate::admin::api::Question;
 use crate::clock::Tick;
 use crate::delivery::{ConnectionOutcome, Outcome};
+use crate::logging;
 use crate::reactor::Reactor;
 
 impl Reactor {
@@ -21,9 +24,16 @@ impl Reactor {
         };
         let seconds = f64::from(self.now.since(ask.since)) * f64::from(Tick::MS) / 1000.0;
         let reached = self.reached(ask);
-        log::debug!(
-            call, user, reached, seconds, trace_id:% = trace;
-            "a call to {call} was answered after {seconds} s, having reached {reached} connections"
+        let mut fields = vec![("call", Value::from(call))];
+        fields.extend(user.map(|user| ("user", Value::from(user))));
+        fields.push(("reached", reached.into()));
+        fields.push(("seconds", seconds.into()));
+        fields.push(("trace_id", Value::from_display(trace)));
+        logging::say(
+            log::Level::Debug,
+            module_path!(),
+            &fields,
+            format_args!("a call to {call} was answered, having reached {reached} connections"),
         );
     }
 
