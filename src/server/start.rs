@@ -24,6 +24,7 @@ use crate::identity::{Identity, Probe};
 use crate::ids::ReactorId;
 use crate::limiter::AddressLimiter;
 use crate::metrics::Metrics;
+use crate::net::descriptors::Need;
 use crate::net::{self, Inherited, Listeners};
 use crate::reactor::message::News;
 use crate::reactor::shared::Shared;
@@ -86,6 +87,7 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
     let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose();
     let cluster = cluster.map_err(|error| StartError::System("start the cluster's threads", error))?;
     log_start(&identity, &shared, doors.ws, &config);
+    descriptors(&config, ways.len()).check();
     let orders = ways.into_iter().map(|way| way.orders).collect();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
@@ -196,6 +198,12 @@ fn spawn(
         reactor::settle_in(parts, shared.clone(), config.clone(), told.clone(), foreign)
     };
     threads::spawn(parts, private_fd_tables, news, News::Ended, settle, Reactor::run)
+}
+
+/// What the connections need: each reactor's in one table, or in one of its own.
+fn descriptors(config: &Config, reactors: usize) -> Need {
+    let tables = if config.private_fd_tables { reactors } else { 1 };
+    Need { connections: config.max_connections as u64, each: 1, tables: tables as u64 }
 }
 
 fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, config: &Config) {

@@ -92,3 +92,31 @@ fn each_reactor_may_have_descriptors_of_its_own() {
     let again = Launch::serve(&["--private-fd-tables", "--port", &port]).start();
     assert_eq!(again.http, node.http, "the port is free");
 }
+
+/// Who operates it is told at the start, not when clients are refused.
+#[test]
+fn a_limit_below_what_connections_need_is_told_of_at_the_start() {
+    let check = |limit: u32, flags: &[&str], expected: Option<&str>| {
+        let node =
+            Launch::serve(&[flags, &["--max-connections", "1000"]].concat()).descriptors(limit).start();
+        node.process.signal(libc::SIGTERM);
+        let lines = node.process.rest_of_stderr();
+        let told = lines.iter().find(|line| line.contains("descriptors may be open"));
+        match (told, expected) {
+            (Some(line), Some(part)) => {
+                assert!(
+                    line.contains("WARN") && line.contains(part) && line.contains("LimitNOFILE="),
+                    "{line}"
+                );
+            }
+            (None, None) => {}
+            _ => panic!("{limit} {flags:?}: {lines:#?}"),
+        }
+    };
+    let quick = ["--lame-duck", "0s", "--drain-window", "0s", "--reactors", "2"];
+    check(1128, &quick, None);
+    check(1127, &quick, Some("only 1127 descriptors may be open, 1000 connections need 1128"));
+    let private = [&quick[..], &["--private-fd-tables"]].concat();
+    check(628, &private, None);
+    check(627, &private, Some("in each of 2 tables, 1000 connections need 628"));
+}
