@@ -213,7 +213,8 @@ fn a_batch_holds_its_messages_in_order() {
 
 #[test]
 fn what_is_written_is_counted_as_its_type() {
-    let written: [(Sent, &dyn Fn(&mut Vec<u8>)); 10] = [
+    type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let written: [(Sent, Write<'_>); 10] = [
         (Sent::Message, &|out| write_message(out, "ann", "1")),
         (Sent::Broadcast, &|out| write_broadcast(out, "ann", "1")),
         (Sent::Echo, &|out| write_echo(out, "now", "1")),
