@@ -24,12 +24,11 @@ use bytes::Bytes;
 use super::message::{Traced, Until};
 use super::registry::Member;
 use super::streams::Missing;
-use super::wire::{Aside, Envelope, Probe, Stream, WireError};
+use super::wire::{Aside, Envelope, Stream, WireError};
 use crate::delivery::Outcome;
 use crate::hub::gather::{RemoteAnswer, RemoteNode, Report};
 use crate::ids::ConnId;
 use crate::reactor::message::{Origin, ReplyTo};
-use crate::stamp::Micros;
 use crate::ws::frame::Frame;
 use asks::{Ask, Asks};
 use cache::Cache;
@@ -200,18 +199,6 @@ impl Router {
         now: Instant,
     ) {
         self.theirs.asked(ticket, asked, until, traced, now);
-    }
-
-    /// A node's message is a probe; our reactors have it under this name.
-    pub fn heard_probe(&mut self, name: u32, from: Member, probe: Probe, heard: Micros) {
-        self.probes.heard(name, from, probe, heard);
-    }
-
-    /// A reactor has written a node's probe.
-    pub fn probe_written(&mut self, name: u32, at: Micros, now: Instant) {
-        if let Some((from, probed)) = self.probes.written(name, at, now) {
-            self.lanes.queue_for(&from.node, from.incarnation, &probed, now);
-        }
     }
 
     /// A reactor answered a request of another node.

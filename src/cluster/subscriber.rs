@@ -6,6 +6,8 @@
 //! that is busy is waited for: Redis keeps what is sent meanwhile, and should
 //! it give up on us, the streams tell what was missed.
 
+mod asides;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -17,14 +19,14 @@ use super::publisher::Plan;
 use super::registry::Member;
 use super::sources::{Name, Naming, SourceId};
 use super::streams::{Event, Incoming};
-use super::wire::{self, Answer, Aside, BatchHeader, Envelope, Probe, Stream};
+use super::wire::{self, Answer, BatchHeader, Envelope, Stream};
 use crate::ids::{ConnId, ReactorId};
-use crate::metrics::{Counter, Timing};
+use crate::metrics::Counter;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::message::{Action, Kick, Origin, ReactorMessage, ReplyTo};
 use crate::reactor::shared::Shared;
-use crate::stamp::{Micros, Stamp};
 use crate::ws::frame::Frame;
+use asides::traced;
 
 /// Between attempts to subscribe.
 const RETRY: Duration = Duration::from_millis(250);
@@ -311,24 +313,6 @@ impl Subscriber {
         Some(ticket)
     }
 
-    /// Has the publisher wait for a node's probe to be written; the stamp it goes by.
-    fn stamp(&mut self, from: &Member, probe: Probe) -> Stamp {
-        self.next_probe = (self.next_probe + 1) % (1 << 30);
-        let (name, heard) = (self.next_probe, self.now());
-        self.tell(Heard::Probe { name, from: from.clone(), probe, heard });
-        Stamp::probe(name)
-    }
-
-    /// A probe of ours is back.
-    fn time_delivery(&self, probe: Probe, held_micros: u32, stayed_micros: u32) {
-        let [held, stayed] = [held_micros, stayed_micros].map(|micros| Duration::from_micros(micros.into()));
-        self.shared.metrics.node().took(Timing::ClusterDelivery, probe.way(held, stayed, self.now()));
-    }
-
-    fn now(&self) -> Micros {
-        Micros::at(self.shared.started.elapsed())
-    }
-
     fn tell_events(&mut self) {
         for event in std::mem::take(&mut self.events) {
             match event {
@@ -371,10 +355,4 @@ impl Subscriber {
             thread::park_timeout(Duration::from_millis(1));
         }
     }
-}
-
-/// What the log is to say of a request, if it belongs to a trace and the log says so much.
-fn traced(aside: &Aside, call: &'static str, user: Option<&str>) -> Option<Box<Traced>> {
-    let trace = aside.trace.filter(|_| log::log_enabled!(log::Level::Debug))?;
-    Some(Box::new(Traced { trace, call, user: user.map(Into::into) }))
 }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::Router;
 use crate::cluster::registry::Member;
 use crate::cluster::wire::{Envelope, Probe};
 use crate::reactor::message::Action;
@@ -76,6 +77,20 @@ impl Probes {
         let micros = |later: Micros| later.since(heard).as_micros() as u32;
         let (held_micros, stayed_micros) = (micros(at), micros(self.at(now)));
         Some((from, Envelope::Probed { probe, held_micros, stayed_micros }))
+    }
+}
+
+impl Router {
+    /// A node's message is a probe; our reactors have it under this name.
+    pub fn heard_probe(&mut self, name: u32, from: Member, probe: Probe, heard: Micros) {
+        self.probes.heard(name, from, probe, heard);
+    }
+
+    /// A reactor has written a node's probe.
+    pub fn probe_written(&mut self, name: u32, at: Micros, now: Instant) {
+        if let Some((from, probed)) = self.probes.written(name, at, now) {
+            self.lanes.queue_for(&from.node, from.incarnation, &probed, now);
+        }
     }
 }
 

@@ -6,12 +6,12 @@ use super::theirs::REPORT_TIME;
 use super::*;
 use crate::cluster::message::Stray;
 use crate::cluster::sources::SourceId;
-use crate::cluster::wire::{self, Answer};
+use crate::cluster::wire::{self, Answer, Probe};
 use crate::delivery::Outcome;
 use crate::ids::ReactorId;
 use crate::limits::{STRAY_BYTES, STRAYS, STREAM_ABSENCE};
 use crate::reactor::message::{Action, Kick};
-use crate::stamp::Stamp;
+use crate::stamp::{Micros, Stamp};
 use crate::trace::TraceId;
 
 /// A channel and the kinds of the envelopes published on it.
