@@ -97,6 +97,7 @@ pub mod reactor;
 pub mod server;
 pub mod service;
 pub mod signals;
+pub mod tls;
 pub mod ws;
 
 pub use config::Config;

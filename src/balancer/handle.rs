@@ -136,7 +136,7 @@ impl Crew for Threads {
         order(&self.orders, || Order::Abort);
     }
 
-    fn order_reload(&self, config: &Arc<BalanceConfig>) {
+    fn order_reload(&mut self, config: &Arc<BalanceConfig>) {
         order(&self.orders, || Order::Reload(config.clone()));
         self.shared.set_strategy(config.strategy);
         let Some(director) = &self.director else { return };
