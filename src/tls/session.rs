@@ -144,6 +144,11 @@ impl Session {
         }
     }
 
+    /// Whether the peer said that it will send no more.
+    pub fn peer_has_closed(&self) -> bool {
+        self.peer_closed
+    }
+
     /// Whether the keys come from an earlier connection.
     pub fn is_resumed(&self) -> bool {
         let kind = match &self.side {
