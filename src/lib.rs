@@ -98,6 +98,7 @@ pub mod server;
 pub mod service;
 pub mod signals;
 pub mod stamp;
+pub mod tls;
 pub mod trace;
 pub mod ws;
 

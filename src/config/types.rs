@@ -41,6 +41,29 @@ pub enum SlowConsumer {
     Disconnect,
 }
 
+/// Which of a node's two listeners speak TLS, where there is a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsListener {
+    /// Both.
+    Both,
+    /// That of HTTP and WebSockets.
+    Http,
+    /// That of WebSockets at any path.
+    Ws,
+}
+
+impl TlsListener {
+    /// Whether the listener for HTTP does.
+    pub fn has_http(self) -> bool {
+        self != TlsListener::Ws
+    }
+
+    /// Whether the listener for WebSockets at any path does.
+    pub fn has_ws(self) -> bool {
+        self != TlsListener::Http
+    }
+}
+
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -75,6 +98,7 @@ macro_rules! words {
 pub(crate) use words;
 
 words!(SlowConsumer { DropNewest = "drop-newest", Disconnect = "disconnect" });
+words!(TlsListener { Both = "both", Http = "http", Ws = "ws" });
 words!(LogFormat { Text = "text", Json = "json" });
 
 /// A value that is never printed: `Debug` shows `***`, and there is no `Display`.

@@ -14,7 +14,8 @@ use ipnet::IpNet;
 use super::text::{
     array, duration_text, largest, log_levels, network, one, parse, quoted, reactors_default, size, size_text,
 };
-use super::{AddressRate, LogFormat, Secret, SlowConsumer};
+use super::{AddressRate, LogFormat, Secret, SlowConsumer, TlsListener};
+use crate::tls::ClientAuth;
 
 /// One way to read and to write a value.
 pub(crate) struct Codec<T> {
@@ -211,6 +212,22 @@ pub(crate) const SLOW_CONSUMER: Codec<SlowConsumer> = Codec {
     secret: false,
     read: |parts| one(parts)?.parse(),
     write: |policy| Some(quoted(policy)),
+};
+
+pub(crate) const CLIENT_AUTH: Codec<ClientAuth> = Codec {
+    form: "required|optional",
+    shape: Shape::Scalar,
+    secret: false,
+    read: |parts| one(parts)?.parse(),
+    write: |auth| Some(quoted(auth)),
+};
+
+pub(crate) const TLS_LISTENER: Codec<TlsListener> = Codec {
+    form: "both|http|ws",
+    shape: Shape::Scalar,
+    secret: false,
+    read: |parts| one(parts)?.parse(),
+    write: |listener| Some(quoted(listener)),
 };
 
 pub(crate) const LOG_FORMAT: Codec<LogFormat> = Codec {

@@ -25,6 +25,12 @@ pub enum Counter {
     DrainingRefused,
     /// Upgrades refused because the home of the user takes no more messages (503).
     OverloadRefused,
+    /// TLS handshakes with a signature.
+    TlsFull,
+    /// TLS handshakes that went on from an earlier connection's.
+    TlsResumed,
+    /// TLS connections that ended by breaking the protocol, most of them in the handshake.
+    TlsFailed,
     /// Bytes read from sockets.
     BytesReceived,
     /// Bytes written to sockets.
@@ -137,6 +143,17 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::CapacityRefused, "capacity"),
             (Counter::DrainingRefused, "draining"),
             (Counter::OverloadRefused, "overloaded"),
+        ],
+    },
+    CounterFamily {
+        name: "throng_tls_handshakes",
+        help: "TLS handshakes, by outcome; failed counts later breaches of the protocol, too.",
+        unit: Unit::Count,
+        label: "outcome",
+        members: &[
+            (Counter::TlsFull, "full"),
+            (Counter::TlsResumed, "resumed"),
+            (Counter::TlsFailed, "failed"),
         ],
     },
     CounterFamily {

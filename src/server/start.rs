@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::Server;
 use super::crew::Node;
-use super::supervisor::{self, Supervisor};
+use super::supervisor::{self, Supervisor, order};
 use super::threads::{self, Part};
 use crate::cluster::Prepared;
 use crate::config::{Config, ConfigError, Settings};
@@ -26,9 +26,10 @@ use crate::limiter::AddressLimiter;
 use crate::metrics::Metrics;
 use crate::net::descriptors::Need;
 use crate::net::{self, Inherited, Listeners};
-use crate::reactor::message::News;
+use crate::reactor::message::{News, Order};
 use crate::reactor::shared::Shared;
 use crate::reactor::{self, Parts, Reactor, Ways};
+use crate::tls::Certificate;
 
 /// Why a node did not start.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub enum StartError {
     Listen(SocketAddr, io::Error),
     /// The kernel did not grant something.
     System(&'static str, io::Error),
+    /// A certificate or a key cannot be used.
+    Tls(String),
 }
 
 impl fmt::Display for StartError {
@@ -53,6 +56,7 @@ impl fmt::Display for StartError {
             }
             StartError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             StartError::System(what, error) => write!(f, "cannot {what}: {error}"),
+            StartError::Tls(why) => write!(f, "cannot speak TLS: {why}"),
         }
     }
 }
@@ -67,14 +71,15 @@ impl From<ConfigError> for StartError {
 
 pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, StartError> {
     config.validate()?;
+    let tls = Certificate::load(config.tls()).map_err(StartError::Tls)?;
     let identity = Identity::detect(&Probe::of_this_machine(), &config.service_name, &config.labels);
     let (http, ws) = listen(&config, inherited)?;
-    let doors = Doors::of(&http, ws.as_ref());
-    let mut ws_listeners = ws.into_iter().flat_map(|ws| ws.each);
+    let doors = Doors::of(&http, ws.as_ref(), &config);
+    let mut ws_listeners = ws.into_iter().flat_map(|ws| ws.each).map(|listener| (listener, doors.tls.ws));
     let mut parts = Vec::new();
     let mut ways = Vec::new();
     for (index, listener) in http.each.into_iter().enumerate() {
-        let made = Parts::new(ReactorId(index as u8), listener, ws_listeners.next());
+        let made = Parts::new(ReactorId(index as u8), (listener, doors.tls.http), ws_listeners.next());
         let (part, way) = made.map_err(|error| StartError::System("open a reactor's epoll", error))?;
         parts.push(part);
         ways.push(way);
@@ -83,16 +88,19 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
     let shared = Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref())?);
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
+    let orders: Vec<_> = ways.into_iter().map(|way| way.orders).collect();
+    if let Some(tls) = &tls {
+        order(&orders, || Order::Tls(tls.in_force()));
+    }
     let reactors = spawn(parts, &shared, &config, &news)?;
     let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose();
     let cluster = cluster.map_err(|error| StartError::System("start the cluster's threads", error))?;
-    log_start(&identity, &shared, doors.ws, &config);
-    descriptors(&config, ways.len()).check();
-    let orders = ways.into_iter().map(|way| way.orders).collect();
+    log_start(&identity, &shared, &doors, &config);
+    descriptors(&config, shared.mailboxes.len()).check();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
     let supervisor =
-        Supervisor::new(Node { shared: shared.clone(), orders, cluster }, config, reactors, events);
+        Supervisor::new(Node { shared: shared.clone(), orders, cluster, tls }, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
@@ -101,6 +109,7 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
         shared,
         identity,
         ws_addr: doors.ws,
+        tls: doors.tls,
         commands,
         events: events_in,
         supervisor: Some(supervisor),
@@ -113,10 +122,18 @@ struct Doors {
     ws: Option<SocketAddr>,
     /// Whether every listener outlives the process.
     outlive: bool,
+    tls: Tls,
+}
+
+/// Which listeners speak TLS.
+#[derive(Clone, Copy)]
+pub(super) struct Tls {
+    pub(super) http: bool,
+    pub(super) ws: bool,
 }
 
 impl Doors {
-    fn of(http: &Listeners, ws: Option<&Listeners>) -> Doors {
+    fn of(http: &Listeners, ws: Option<&Listeners>, config: &Config) -> Doors {
         if ws.is_some_and(|ws| ws.outlive != http.outlive) {
             log::warn!(
                 "one of the two ports came from the service manager, the other did not: clients of the \
@@ -124,7 +141,12 @@ impl Doors {
             );
         }
         let outlive = http.outlive && ws.is_none_or(|ws| ws.outlive);
-        Doors { http: http.address, ws: ws.map(|ws| ws.address), outlive }
+        let speaks = |tls: bool| config.tls_cert.is_some() && tls;
+        let tls = Tls {
+            http: speaks(config.tls_listener.has_http()),
+            ws: ws.is_some() && speaks(config.tls_listener.has_ws()),
+        };
+        Doors { http: http.address, ws: ws.map(|ws| ws.address), outlive, tls }
     }
 }
 
@@ -206,7 +228,7 @@ fn descriptors(config: &Config, reactors: usize) -> Need {
     Need { connections: config.max_connections as u64, each: 1, tables: tables as u64 }
 }
 
-fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, config: &Config) {
+fn log_start(identity: &Identity, shared: &Shared, doors: &Doors, config: &Config) {
     log::info!(
         "{} {} ({}, instance {}) in environment {}, node {}",
         identity.display_name,
@@ -216,10 +238,13 @@ fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, confi
         identity.environment,
         shared.node_id,
     );
-    let any_path =
-        ws.map_or_else(String::new, |address| format!(", WebSocket on any path at ws://{address}"));
+    let s = |tls: bool| if tls { "s" } else { "" };
+    let any_path = doors.ws.map_or_else(String::new, |address| {
+        format!(", WebSocket on any path at ws{}://{address}", s(doors.tls.ws))
+    });
     log::info!(
-        "listening on http://{} (WebSocket at /ws and /echo){any_path}; {} reactors, at most {} connections",
+        "listening on http{}://{} (WebSocket at /ws and /echo){any_path}; {} reactors, at most {} connections",
+        s(doors.tls.http),
         shared.address,
         shared.mailboxes.len(),
         config.max_connections,

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::Config;
 use crate::cluster::registry::Names;
-use crate::config::ConfigError;
 use crate::config::bounds::{
     self, DAY, HOUR, ITEM_BYTES_MAX, MAX_CONNECTIONS_MAX, TIMEOUT_MIN, between, count, lasting, longer,
     plain, sizes,
 };
 use crate::config::text::size_text as size;
+use crate::config::{ConfigError, TlsListener};
 use crate::limits::{CLUSTER_TEXT_BYTES, REACTORS_MAX, STREAM_RING_BYTES};
 
 const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
@@ -37,6 +37,10 @@ impl Config {
     fn validate_listeners(&self) -> Result<(), ConfigError> {
         if self.port != 0 && self.ws_port == Some(self.port) {
             return Err(ConfigError::key("ws_port", "is the same as port; use off for a single port"));
+        }
+        bounds::tls(&self.tls_cert, &self.tls_key, &self.tls_client_ca)?;
+        if self.tls_cert.is_some() && self.tls_listener == TlsListener::Ws && self.ws_port.is_none() {
+            return Err(ConfigError::key("tls_listener", "is ws, but ws_port is off"));
         }
         between("reactors", self.reactors, 1, REACTORS_MAX)
     }
