@@ -110,6 +110,8 @@ impl Reactor {
         true
     }
 
+    // What comes in is known where it is called, so no branch is left of it.
+    #[inline(always)]
     fn echo(&mut self, slot: u32, what: Received, payload: &[u8]) -> bool {
         if self.table.get(slot).is_some_and(|row| row.is_open()) {
             self.counters().received(what, payload.len());
