@@ -220,6 +220,25 @@ mod tests {
         }
     }
 
+    /// Without it Prometheus works out no quantile.
+    #[test]
+    fn every_histogram_has_a_bucket_for_all() {
+        let text = example();
+        let value = |series: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {series} in {text}")).parse::<u64>().unwrap()
+        };
+        let counts: Vec<_> = text.lines().filter_map(|line| line.split_once("_seconds_count")).collect();
+        assert!(counts.len() >= 5, "{counts:?}");
+        for (name, rest) in counts {
+            let labels = rest.split(' ').next().unwrap_or_default().trim_matches(['{', '}']);
+            let comma = if labels.is_empty() { "" } else { "," };
+            let all = value(&format!("{name}_seconds_bucket{{le=\"+Inf\"{comma}{labels}}}"));
+            let count = rest.rsplit(' ').next().and_then(|count| count.parse().ok());
+            assert_eq!(count, Some(all), "{name} {labels}");
+        }
+    }
+
     #[test]
     fn what_the_kernel_did_not_tell_is_left_out() {
         let node = NodeState {
