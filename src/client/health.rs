@@ -72,8 +72,14 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(status) => say(1, &format!("{url} answered {status}")),
+        Err(error) if is_late(&error) => say(1, &format!("{url}: no answer in time")),
         Err(error) => say(1, &format!("{url}: {error}")),
     }
+}
+
+/// Whether the time was up, which a socket with a timeout calls "try again".
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
 fn say(code: u8, error: &str) -> ExitCode {

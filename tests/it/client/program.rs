@@ -188,7 +188,7 @@ fn health_is_an_exit_status() {
     check(Launch::bare(&["health", &url("/readyz")]), 1, "answered 503");
     let silent = Scripted::new();
     let url = format!("http://{}/", silent.address());
-    check(Launch::bare(&["health", "--timeout", "100ms", &url]), 1, "");
+    check(Launch::bare(&["health", "--timeout", "100ms", &url]), 1, "no answer in time");
     drop(silent);
     check(Launch::bare(&["health", &url]), 1, "refused");
 }
