@@ -79,6 +79,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
+pub mod descriptors;
 pub mod drain;
 pub mod forwarded;
 pub mod http;

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, bounded, never, select, tick};
 use sd_notify::NotifyState;
 
 use crate::config::{Loader, Settings};
+use crate::descriptors;
 use crate::drain::Phase;
 use crate::logging::Logging;
 use crate::net::Inherited;
@@ -80,13 +81,15 @@ pub fn run<S: Service>(
     if let Err(error) = signals::forward(signals) {
         return refuse(&StartError::System("catch signals", error));
     }
-    let longest_drain = config.longest_drain();
+    let (longest_drain, descriptors_wanted) = (config.longest_drain(), config.descriptors());
+    let raised = descriptors::raise();
     let inherited = Inherited::from_service_manager()
         .map_err(|error| StartError::System("take over the service manager's sockets", error));
     let service = match inherited.and_then(|inherited| start(config, inherited)) {
         Ok(service) => service,
         Err(error) => return refuse(&error),
     };
+    descriptors::report(raised, descriptors_wanted);
     announce(&service.description());
     let (turns, shown, asked) = (Vec::new(), None, None);
     Process { service: &service, loader, logging, longest_drain, turns, shown, asked }.live(&signals_in)

@@ -213,4 +213,10 @@ impl Settings for BalanceConfig {
     fn longest_drain(&self) -> Duration {
         self.lame_duck + self.drain_timeout
     }
+
+    fn descriptors(&self) -> u64 {
+        let tables = if self.private_fd_tables { self.reactors.max(1) } else { 1 };
+        // A client and its backend.
+        (2 * self.max_connections).div_ceil(tables) as u64
+    }
 }

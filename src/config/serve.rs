@@ -214,4 +214,9 @@ impl Settings for Config {
     fn longest_drain(&self) -> Duration {
         self.lame_duck + self.drain_timeout
     }
+
+    fn descriptors(&self) -> u64 {
+        let tables = if self.private_fd_tables { self.reactors.max(1) } else { 1 };
+        self.max_connections.div_ceil(tables) as u64
+    }
 }

@@ -92,3 +92,24 @@ fn each_reactor_may_have_descriptors_of_its_own() {
     let again = Launch::serve(&["--private-fd-tables", "--port", &port]).start();
     assert_eq!(again.http, node.http, "the port is free");
 }
+
+#[test]
+fn a_low_limit_is_raised_as_far_as_it_goes() {
+    let limited = |script: &str, flags: &[&str]| {
+        Launch::serve(flags).within(&["sh", "-c", &format!(r#"{script} && exec "$0" "$@""#)]).start()
+    };
+    let node = limited("ulimit -Sn 70 && ulimit -Hn 300", &["--max-connections", "200"]);
+    let sockets: Vec<_> = (0..150).map(|_| connect(node.http).expect("a descriptor")).collect();
+    assert_eq!(node.metric("process_max_fds"), 300);
+    drop(sockets);
+
+    let node = limited("ulimit -n 300", &["--max-connections", "1000"]);
+    node.process.log_line("300 files may be open, but as many connections as are allowed take 1000");
+    // Each table has a limit of its own.
+    let flags = ["--max-connections", "1000", "--reactors", "5", "--private-fd-tables"];
+    let mut node = limited("ulimit -n 300", &flags);
+    node.process.signal(libc::SIGKILL);
+    node.process.wait();
+    let log = node.process.rest_of_stderr();
+    assert!(!log.iter().any(|line| line.contains("files may be open")), "{log:#?}");
+}
