@@ -3,8 +3,8 @@
 //!
 //! Owns: [`Session`], one connection without a socket; [`Sessions`], those of
 //! one reactor; [`Channel`], a session together with its socket and the
-//! reactor's buffers; [`Identity`] and [`Trust`], what the files of an operator
-//! come to. Never: which connection is read or written, and when.
+//! reactor's buffers; [`Identity`], [`Trust`] and [`Peers`], what the files of an
+//! operator come to. Never: which connection is read or written, and when.
 //!
 //! # What a connection costs
 //!
@@ -24,10 +24,12 @@
 
 mod channel;
 mod files;
+mod peers;
 mod session;
 mod sessions;
 
 pub use channel::{Channel, Read, Scratch};
 pub use files::{Certificate, ClientAuth, Identity, Trust};
+pub use peers::Peers;
 pub use session::{Opened, Session, TlsError};
 pub use sessions::Sessions;

@@ -15,6 +15,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 
+use crate::http::Response;
 use crate::limits::{TLS_KEPT_BYTES, TLS_RECORD_BYTES};
 
 /// What sealing adds to a record, rounded up (RFC 8446, section 5.2; RFC 5246, section 6.2.3.3).
@@ -27,6 +28,8 @@ pub enum TlsError {
     Protocol(rustls::Error),
     /// It sent a record or a handshake larger than is taken.
     TooLarge,
+    /// It speaks HTTP as it is; it was told so in the same way.
+    NotTls,
     /// Its keys are used up, or there are none yet.
     NoKeys,
 }
@@ -36,6 +39,7 @@ impl fmt::Display for TlsError {
         match self {
             TlsError::Protocol(error) => error.fmt(f),
             TlsError::TooLarge => write!(f, "more than {TLS_KEPT_BYTES} bytes without an end"),
+            TlsError::NotTls => f.write_str("it speaks plain HTTP"),
             TlsError::NoKeys => f.write_str("there are no keys to write with"),
         }
     }
@@ -105,6 +109,8 @@ pub struct Session {
     kept: Vec<u8>,
     /// Sealed bytes for the peer that the socket has not taken.
     unsent: Vec<u8>,
+    /// Something has come in.
+    has_begun: bool,
     /// The peer said that it will send no more.
     peer_closed: bool,
     /// We said so.
@@ -133,7 +139,15 @@ impl Session {
     }
 
     fn new(side: Side) -> Session {
-        Session { side, kept: Vec::new(), unsent: Vec::new(), peer_closed: false, closed: false, full: false }
+        Session {
+            side,
+            kept: Vec::new(),
+            unsent: Vec::new(),
+            has_begun: false,
+            peer_closed: false,
+            closed: false,
+            full: false,
+        }
     }
 
     /// Whether the handshake is over.
@@ -142,6 +156,11 @@ impl Session {
             Side::Server(server) => !server.is_handshaking(),
             Side::Client(client) => !client.is_handshaking(),
         }
+    }
+
+    /// Whether the peer said that it will send no more.
+    pub fn peer_has_closed(&self) -> bool {
+        self.peer_closed
     }
 
     /// Whether the keys come from an earlier connection.
@@ -194,6 +213,10 @@ impl Session {
     /// The connection cannot go on; what is unsent tells the peer why.
     pub fn open(&mut self, sealed: &mut [u8], plain: &mut [u8]) -> Result<Opened, TlsError> {
         debug_assert!(sealed.starts_with(&self.kept) && plain.len() >= sealed.len());
+        if !self.has_begun && !sealed.is_empty() {
+            self.has_begun = true;
+            self.refuse_http(sealed[0])?;
+        }
         let mut unsent = std::mem::take(&mut self.unsent);
         let mut work = Work { wish: Wish::Nothing, plain, filled: 0, out: &mut unsent, peer_closed: false };
         let used = self.advance(sealed, &mut work);
@@ -202,6 +225,19 @@ impl Session {
         self.peer_closed |= peer_closed;
         self.keep(&sealed[used?..])?;
         Ok(Opened { plain, closed: self.peer_closed })
+    }
+
+    /// Whoever speaks HTTP to this port by mistake is told what is wrong in a
+    /// way that they can read. No record begins with a letter (RFC 8446, section 5.1).
+    fn refuse_http(&mut self, first: u8) -> Result<(), TlsError> {
+        match &self.side {
+            Side::Server(_) if first.is_ascii_uppercase() => {
+                let refusal = Response::error(400, "this port speaks TLS; use https:// or wss://");
+                refusal.write_to(&mut self.unsent, false, false);
+                Err(TlsError::NotTls)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Seals `plain` and appends it to `out`, behind what the protocol itself has to say.

@@ -231,8 +231,12 @@ fn the_end_is_said_once() {
 #[test]
 fn who_does_not_speak_tls_is_told_so() {
     let (server, _) = configs(&version::TLS13);
-    let mut end = End::new(Session::server(server).unwrap(), usize::MAX);
+    let mut end = End::new(Session::server(server.clone()).unwrap(), usize::MAX);
     end.pipe.to_read = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    assert_eq!(end.read_all().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert!(end.pipe.written.starts_with(b"HTTP/1.1 400 Bad Request\r\n"));
+    let mut end = End::new(Session::server(server).unwrap(), usize::MAX);
+    end.pipe.to_read = vec![0; 100];
     assert_eq!(end.read_all().unwrap_err().kind(), io::ErrorKind::InvalidData);
     // An alert (RFC 8446, section 6).
     assert_eq!(end.pipe.written.first(), Some(&21));
