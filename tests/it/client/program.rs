@@ -91,7 +91,8 @@ fn a_mistake_is_one_line_and_exit_status_2() {
         &["client", "--interval", "soon"],
         &["client", "--url", "wss://localhost/", "--ca-file", "/nowhere.pem"],
         &["client", "--url", "wss://localhost/", "--ca-file", "/dev/null"],
-        &["health", "https://localhost/"],
+        &["health", "ftp://localhost/"],
+        &["health", "https://localhost/", "--ca-file", "/dev/null", "--insecure"],
     ] {
         let mut process = Launch::bare(args).spawn();
         let stderr = process.rest_of_stderr();
