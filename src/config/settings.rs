@@ -31,6 +31,9 @@ pub trait Settings: Clone + Debug + Default + PartialEq + Send + Sync + 'static 
     /// The longest that a drain may take, from its beginning to the cut.
     fn longest_drain(&self) -> Duration;
 
+    /// Files that are read again when they change.
+    fn watched_files(&self) -> Vec<PathBuf>;
+
     /// Descriptors that as many connections as are allowed take in one descriptor
     /// table, if they are spread evenly.
     fn descriptors(&self) -> u64;

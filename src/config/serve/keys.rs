@@ -50,8 +50,8 @@ const LISTENING: &[Key<Config>] = &[
 const TLS: &[Key<Config>] = &[
     key! { tls_cert: PATH, RESTART, "tls-cert",
         "PEM file of the certificate that clients are shown, followed by those that lead to its authority. \
-         With it and tls_key the listeners speak TLS, and nothing else. Both files are read again at a \
-         reload.",
+         With it and tls_key the listeners speak TLS, and nothing else. Both files are read again when \
+         they change, and at a reload.",
     },
     key! { tls_key: PATH, RESTART, "tls-key",
         "PEM file of its private key, not encrypted.",
@@ -60,8 +60,8 @@ const TLS: &[Key<Config>] = &[
         "Which listeners speak TLS: both, http (that of port) or ws (that of ws_port).",
     },
     key! { tls_client_ca: PATH, RESTART, "tls-client-ca",
-        "PEM file of the authorities whose certificates clients are asked for. It is read again at a \
-         reload.",
+        "PEM file of the authorities whose certificates clients are asked for. It is read again when it \
+         changes, and at a reload.",
     },
     key! { tls_client_auth: CLIENT_AUTH, RESTART, "tls-client-auth",
         "Whether a client must show such a certificate: required, or optional, so that one without is \
