@@ -21,3 +21,4 @@ mod pods;
 mod program;
 mod running;
 mod times;
+mod tls;
