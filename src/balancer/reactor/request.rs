@@ -97,6 +97,9 @@ impl Reactor {
                 opening.request.drain(..length);
                 opening.step = Step::Head;
                 opening.peer = header.source.unwrap_or(opening.peer);
+                if self.tls.identity.is_none() {
+                    return true;
+                }
                 let rest = std::mem::take(&mut opening.request);
                 self.begin_client_tls(slot, rest)
             }
