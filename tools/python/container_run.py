@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socketserver
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -23,6 +25,10 @@ def run(results, podman, options):
     results.check("a node is ready", start_time, podman)
     results.check("it runs as pid 1, not as root, on a read-only root, and leaves no zombies", process, podman)
     results.check("the health check is the binary itself", health, podman)
+    if shutil.which("openssl"):
+        results.check("so it is when the node speaks TLS", health_by_tls, podman)
+    else:
+        results.skip("a node that speaks TLS", "openssl is not installed")
     results.check("SIGTERM ends it with status 0, a second one at once", signals, podman)
     results.check("names are resolved, by file and by DNS", names, podman)
     results.check("one of three is stopped", stop_one_of_three, podman, options.clients)
@@ -109,6 +115,25 @@ def health(podman):
     assert seen == ["healthy", "unhealthy", "healthy"], seen
     assert "no answer in time" in said, f"the log of the check does not say why: {said!r}"
     return f"{seen[0]}, stopped by SIGSTOP {seen[1]} ({said}), continued {seen[2]}"
+
+
+def health_by_tls(podman):
+    """The certificate is for another name than the check asks by, and its authority is unknown."""
+    port, = free_ports(1)
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                        "2", "-subj", "/CN=gateway.example", "-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt"],
+                       check=True, capture_output=True, timeout=60)
+        # Whoever the container runs as.
+        os.chmod(folder, 0o755)
+        os.chmod(f"{folder}/tls.key", 0o644)
+        with node(podman, 0, port, flags=["--volume", f"{folder}:/tls:ro"], THRONG_TLS_CERT="/tls/tls.crt",
+                  THRONG_TLS_KEY="/tls/tls.key") as container:
+            container.start()
+            wait_until("ready", lambda: "throng ready" in container.logs()[0])
+            podman.call("healthcheck", "run", container.name)
+            assert container.health()["Status"] == "healthy", container.health()
+            assert not answers(port), "it speaks plain HTTP as well"
 
 
 def checked(podman, container):
