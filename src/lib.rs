@@ -72,6 +72,7 @@
 //! threads; a test keeps it so. `ws` does not know `hub`; `hub` sees ids, not reactors.
 
 pub mod admin;
+pub mod auth;
 pub mod balancer;
 pub mod cli;
 pub mod client;
