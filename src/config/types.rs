@@ -41,6 +41,24 @@ pub enum SlowConsumer {
     Disconnect,
 }
 
+/// How clients show who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// They do not: the query's `user_id` is believed.
+    None,
+    /// By a token that an issuer has signed.
+    Jwt,
+}
+
+/// Whether something may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -75,6 +93,8 @@ macro_rules! words {
 pub(crate) use words;
 
 words!(SlowConsumer { DropNewest = "drop-newest", Disconnect = "disconnect" });
+words!(Auth { None = "none", Jwt = "jwt" });
+words!(Permission { Allow = "allow", Deny = "deny" });
 words!(LogFormat { Text = "text", Json = "json" });
 
 /// A value that is never printed: `Debug` shows `***`, and there is no `Display`.
