@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::supervisor::{Crew, order};
+use super::token_keys::KeyWatch;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::drain::{Phase, Plan};
@@ -18,6 +19,7 @@ pub(super) struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) orders: Vec<Mailbox<Order>>,
     pub(super) cluster: Option<Cluster>,
+    pub(super) key_watch: Option<KeyWatch>,
 }
 
 impl Crew for Node {
@@ -48,6 +50,9 @@ impl Crew for Node {
 
     fn order_reload(&self, config: &Arc<Config>) {
         order(&self.orders, || Order::Reload(config.clone()));
+        if let Some(watch) = &self.key_watch {
+            watch.read_again();
+        }
     }
 
     fn has_drained(&self, took: Duration, _: &Tally) {
@@ -57,6 +62,9 @@ impl Crew for Node {
     fn stop(&mut self) {
         if let Some(cluster) = self.cluster.take() {
             cluster.stop();
+        }
+        if let Some(watch) = self.key_watch.take() {
+            watch.stop();
         }
         order(&self.orders, || Order::Stop);
     }

@@ -16,6 +16,8 @@ use super::Server;
 use super::crew::Node;
 use super::supervisor::{self, Supervisor};
 use super::threads::{self, Part};
+use super::token_keys::{self, KeyWatch, TokenKeys};
+use crate::auth::KeyRing;
 use crate::cluster::Prepared;
 use crate::config::{Config, ConfigError, Settings};
 use crate::drain::Phase;
@@ -66,6 +68,9 @@ impl From<ConfigError> for StartError {
 
 pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, StartError> {
     config.validate()?;
+    let token_keys = TokenKeys::load(&config)?;
+    token_keys::log_start(&config, token_keys.as_ref().map(|(source, keys)| (source, keys)));
+    let (key_source, keys) = token_keys.unzip();
     let identity = Identity::detect(&Probe::of_this_machine(), &config.service_name, &config.labels);
     let (http, ws) = listen(&config, inherited)?;
     let doors = Doors::of(&http, ws.as_ref());
@@ -79,18 +84,20 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
         ways.push(way);
     }
     let prepared = Prepared::new(&config).map_err(|error| StartError::System("join the cluster", error))?;
-    let shared = Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref())?);
+    let shared = Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref(), keys.map(KeyRing::new))?);
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
     let reactors = spawn(parts, &shared, &config, &news)?;
     let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose();
     let cluster = cluster.map_err(|error| StartError::System("start the cluster's threads", error))?;
+    let key_watch = key_source.map(|source| KeyWatch::start(source, shared.clone())).transpose();
+    let key_watch = key_watch.map_err(|error| StartError::System("start the thread of the keys", error))?;
     log_start(&identity, &shared, doors.ws, &config);
     let orders = ways.into_iter().map(|way| way.orders).collect();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
     let supervisor =
-        Supervisor::new(Node { shared: shared.clone(), orders, cluster }, config, reactors, events);
+        Supervisor::new(Node { shared: shared.clone(), orders, cluster, key_watch }, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
@@ -151,6 +158,7 @@ fn shared(
     doors: &Doors,
     ways: &[Ways],
     cluster: Option<&Prepared>,
+    token_keys: Option<KeyRing>,
 ) -> Result<Shared, StartError> {
     let rendered = serde_json::to_string(identity).and_then(RawValue::from_string);
     let identity_json =
@@ -169,6 +177,7 @@ fn shared(
         listeners_outlive: doors.outlive,
         metrics: Metrics::new(ways.len()),
         limiter: AddressLimiter::new(),
+        token_keys,
         mailboxes: ways.iter().map(|way| way.mailbox.clone()).collect(),
         cluster: cluster.map(Prepared::mailbox),
         overview: cluster.map(Prepared::overview),
