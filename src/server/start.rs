@@ -84,7 +84,8 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
         ways.push(way);
     }
     let prepared = Prepared::new(&config).map_err(|error| StartError::System("join the cluster", error))?;
-    let shared = Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref(), keys.map(KeyRing::new))?);
+    let shared =
+        Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref(), keys.map(KeyRing::new))?);
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
     let reactors = spawn(parts, &shared, &config, &news)?;
@@ -96,8 +97,12 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
     let orders = ways.into_iter().map(|way| way.orders).collect();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let supervisor =
-        Supervisor::new(Node { shared: shared.clone(), orders, cluster, key_watch }, config, reactors, events);
+    let supervisor = Supervisor::new(
+        Node { shared: shared.clone(), orders, cluster, key_watch },
+        config,
+        reactors,
+        events,
+    );
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))

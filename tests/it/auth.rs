@@ -125,7 +125,8 @@ fn who_has_no_good_token_is_answered_401() {
 
     let token = signer.token(&good);
     let other = Signer::secret("another-secret-of-at-least-32-bytes").token(&good);
-    let unsigned = format!("{}.", signer.token_with(&json!({"alg": "none"}), &good).rsplit_once('.').unwrap().0);
+    let unsigned =
+        format!("{}.", signer.token_with(&json!({"alg": "none"}), &good).rsplit_once('.').unwrap().0);
     let check = |headers: &str, error: &str| check_refused(&node, "/ws", headers, 401, error);
     check(&bearer(&other), "the signature of the token is wrong");
     check(&bearer(&unsigned), "the token is signed with an algorithm that is not accepted");
@@ -382,6 +383,52 @@ fn the_log_says_how_clients_show_who_they_are() {
 }
 
 #[test]
+fn a_client_comes_back_with_a_fresh_token() {
+    let keys = File::new("client-keys", SECRET);
+    let node = node(&keys, &["--jwt-leeway", "0s"]);
+    let signer = Signer::secret(SECRET);
+    let token = |seconds: u64| signer.token(&json!({"sub": "alice", "exp": now() + seconds}));
+    let file = File::new("client-token", &token(2));
+    let url = format!("ws://{}/ws", node.http);
+    let quick = ["--backoff-first", "50ms", "--backoff-max", "100ms"];
+    let args = ["client", "--url", &url, "--token-file", file.path(), "--json", "--simulate"];
+    let mut client = Launch::bare(&[&args[..], &quick].concat()).spawn();
+    let mut seen = Vec::new();
+    let mut wait_for = |event: &str| loop {
+        let line = client.stdout_line().expect("the client goes on");
+        assert!(signer_is_silent(&line), "{line}");
+        let value: Value = serde_json::from_str(&line).unwrap();
+        let is_it = value["event"] == event;
+        seen.push(value.clone());
+        if is_it {
+            return value;
+        }
+    };
+    wait_for("connected");
+    assert_eq!(wait_for("disconnected")["code"], 4010);
+    let why = wait_for("failed")["why"].as_str().unwrap().to_owned();
+    assert!(why.ends_with("answered 401 Unauthorized: the token has expired"), "{why}");
+    file.write(&token(600));
+    wait_for("connected");
+    client.signal(libc::SIGTERM);
+    assert_eq!(client.wait().code(), Some(0));
+
+    // One that never was good is a refusal for good.
+    file.write(&token(0));
+    let mut client = Launch::bare(&args).spawn();
+    assert_eq!(client.wait().code(), Some(3));
+    let mut by_variable = Launch::bare(&["client", "--url", &url, "--messages", "1"])
+        .variable("THRONG_TOKEN", &token(600))
+        .spawn();
+    assert_eq!(by_variable.wait().code(), Some(0));
+}
+
+/// Whether nothing in a line looks like a token.
+fn signer_is_silent(line: &str) -> bool {
+    !line.contains("eyJ") && !line.contains("Bearer")
+}
+
+#[test]
 fn nothing_secret_is_shown() {
     let keys = File::new("silence", SECRET);
     let soon = ["--lame-duck", "0s", "--drain-window", "0s", "--drain-timeout", "1s"];
@@ -420,9 +467,7 @@ fn nothing_secret_is_shown() {
         shown.push(String::from_utf8(node.get(path).body).unwrap());
     }
     node.process.signal(libc::SIGHUP);
-    eventually("the reload", || {
-        node.metric(r#"throng_token_keys_reads_total{outcome="taken_over"}"#) == 1
-    });
+    eventually("the reload", || node.metric(r#"throng_token_keys_reads_total{outcome="taken_over"}"#) == 1);
     node.process.signal(libc::SIGTERM);
     shown.extend(node.process.rest_of_stderr());
     node.process.wait();
