@@ -3,15 +3,13 @@
 //! Owns: [`Expiries`]. Four bytes for each slot while any of them has an
 //! expiry, nothing otherwise; no timer. It is looked through when the soonest
 //! is due, and at least each second as long as there is one, so that it follows
-//! a wall clock that is set anew. Never: which slot is whose; who ends a
-//! connection has it forgotten here.
+//! a wall clock that is set anew. Never: reads a clock, or knows which slot is
+//! whose; who ends a connection has it forgotten here.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use super::Reactor;
 use crate::clock::Tick;
 use crate::limits::EXPIRIES_PER_TURN;
-use crate::ws::close::CloseReason;
 
 /// The longest between two looks at the wall clock.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -71,7 +69,7 @@ impl Expiries {
     }
 
     /// Slots whose time has come, which are forgotten by this; at most so many, the rest at the next tick.
-    fn take_due(&mut self, wall: Duration, leeway: Duration, now: Tick) -> Vec<u32> {
+    pub(super) fn take_due(&mut self, wall: Duration, leeway: Duration, now: Tick) -> Vec<u32> {
         let mut due = Vec::new();
         let mut soonest = LOOK_AGAIN;
         for (slot, seconds) in self.seconds.iter_mut().enumerate().filter(|(_, seconds)| **seconds > 0) {
@@ -101,24 +99,6 @@ fn left(seconds: u32, wall: Duration, leeway: Duration) -> Duration {
 /// The tick to look at next: at least one from now, at most a second.
 fn later(now: Tick, span: Duration) -> Tick {
     Tick(now.0.wrapping_add(Tick::count(span.min(LOOK_AGAIN)).max(1)))
-}
-
-/// The wall clock, as time since 1970.
-pub(super) fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-impl Reactor {
-    /// Closes the connections whose tokens have expired.
-    pub(super) fn close_expired(&mut self) {
-        if self.expiries.ticks_left(self.now) != Some(0) {
-            return;
-        }
-        for slot in self.expiries.take_due(wall(), self.config.jwt_leeway, self.now) {
-            self.close(slot, CloseReason::TokenExpired, "");
-        }
-        self.flush_when_full();
-    }
 }
 
 #[cfg(test)]

@@ -6,16 +6,17 @@
 //! and one at the row's flags.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Reactor;
 use super::connection::Flag;
-use super::expiry::wall;
 use crate::auth::{self, Bearer, Fault, KeyRing, Reach};
 use crate::config::Permission;
 use crate::http::{Head, Response};
 use crate::hub::ANONYMOUS;
 use crate::metrics::Counter;
 use crate::protocol;
+use crate::ws::close::CloseReason;
 
 /// Whom those may send to who may not send to everybody, by slot. A slot with
 /// [`Flag::SendLimited`] that is not here may send to nobody.
@@ -63,6 +64,17 @@ impl Reactor {
         }
     }
 
+    /// Closes the connections whose tokens have expired.
+    pub(super) fn close_expired(&mut self) {
+        if self.expiries.ticks_left(self.now) != Some(0) {
+            return;
+        }
+        for slot in self.expiries.take_due(wall(), self.config.jwt_leeway, self.now) {
+            self.close(slot, CloseReason::TokenExpired, "");
+        }
+        self.flush_when_full();
+    }
+
     /// The connection is over.
     pub(super) fn drop_permits(&mut self, slot: u32) {
         self.expiries.forget(slot);
@@ -93,4 +105,9 @@ impl Reactor {
         }
         may
     }
+}
+
+/// The wall clock, as time since 1970. Read at handshakes, and at most once a tick while tokens expire.
+fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
