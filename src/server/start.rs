@@ -69,8 +69,6 @@ impl From<ConfigError> for StartError {
 pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, StartError> {
     config.validate()?;
     let token_keys = TokenKeys::load(&config)?;
-    token_keys::log_start(&config, token_keys.as_ref().map(|(source, keys)| (source, keys)));
-    let (key_source, keys) = token_keys.unzip();
     let identity = Identity::detect(&Probe::of_this_machine(), &config.service_name, &config.labels);
     let (http, ws) = listen(&config, inherited)?;
     let doors = Doors::of(&http, ws.as_ref());
@@ -84,6 +82,8 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
         ways.push(way);
     }
     let prepared = Prepared::new(&config).map_err(|error| StartError::System("join the cluster", error))?;
+    token_keys::log_start(&config, token_keys.as_ref());
+    let (key_source, keys) = token_keys.unzip();
     let shared =
         Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref(), keys.map(KeyRing::new))?);
     let config = Arc::new(config);

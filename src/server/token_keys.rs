@@ -175,7 +175,7 @@ fn log_keys(source: &TokenKeys, keys: &Keys) {
 }
 
 /// Says how clients show who they are.
-pub(super) fn log_start(config: &Config, loaded: Option<(&TokenKeys, &Keys)>) {
+pub(super) fn log_start(config: &Config, loaded: Option<&(TokenKeys, Keys)>) {
     let Some((source, keys)) = loaded else {
         log::info!("auth is none: whoever connects is believed to be the user_id it names");
         return;
