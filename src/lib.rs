@@ -99,6 +99,7 @@ pub mod reactor;
 pub mod server;
 pub mod service;
 pub mod signals;
+pub mod tls;
 pub mod ws;
 
 pub use config::Config;

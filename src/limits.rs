@@ -51,6 +51,20 @@ pub const READ_PAUSE_BYTES: usize = 64 * 1024;
 /// Buffers handed to one `writev`.
 pub const IOVECS_MAX: usize = 64;
 
+/// Plain bytes in a TLS record (RFC 8446, section 5.1).
+pub const TLS_RECORD_BYTES: usize = 16 * 1024;
+
+/// Bytes kept of a TLS record, or of a handshake's messages, that is not whole
+/// yet: a record with what sealing adds, or a client's chain of certificates.
+pub const TLS_KEPT_BYTES: usize = 32 * 1024;
+
+/// Plain bytes that are sealed before they are written, so that the sealed ones
+/// fit a buffer that is used for all.
+pub const TLS_SEAL_BYTES: usize = 64 * 1024;
+
+/// A file of certificates or of a key.
+pub const TLS_FILE_BYTES: u64 = 1024 * 1024;
+
 /// A request head (request line and headers).
 pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
 

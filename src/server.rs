@@ -61,6 +61,7 @@ pub struct Server {
     shared: Arc<Shared>,
     identity: Identity,
     ws_addr: Option<SocketAddr>,
+    tls: start::Tls,
     commands: Sender<Command<Config>>,
     events: Receiver<ServerEvent>,
     supervisor: Option<JoinHandle<Ending>>,
@@ -108,6 +109,16 @@ impl Server {
     /// Where WebSocket is spoken on any path, if configured.
     pub fn ws_addr(&self) -> Option<SocketAddr> {
         self.ws_addr
+    }
+
+    /// Which listeners speak TLS: `http,ws`, one of the two, or nothing.
+    pub fn tls_listeners(&self) -> &'static str {
+        match (self.tls.http, self.tls.ws) {
+            (true, true) => "http,ws",
+            (true, false) => "http",
+            (false, true) => "ws",
+            (false, false) => "",
+        }
     }
 
     /// The node's id.

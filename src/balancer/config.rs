@@ -18,6 +18,7 @@ pub use types::{ProxyProtocol, Strategy};
 
 use crate::config::text::reactors_default;
 use crate::config::{AddressRate, AdminToken, ConfigError, LogFormat, Secret, Section, Settings};
+use crate::tls::{ClientAuth, Identity, Trust};
 
 /// The effective configuration of one balancer.
 ///
@@ -33,6 +34,14 @@ pub struct BalanceConfig {
     pub reactors: usize,
     /// Whether every reactor takes a descriptor table of its own.
     pub private_fd_tables: bool,
+    /// Certificates shown to clients; with the key, the listener speaks TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the first of them.
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of clients' certificates; `None`: none is asked for.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether a client must show one.
+    pub tls_client_auth: ClientAuth,
     /// What clients' connections begin with, before their first byte.
     pub proxy_protocol_in: ProxyProtocol,
     /// Name of the service, shown by `/health`.
@@ -49,6 +58,12 @@ pub struct BalanceConfig {
     pub strategy: Strategy,
     /// What connections to backends begin with, before the client's request.
     pub proxy_protocol_out: ProxyProtocol,
+    /// Whether backends are spoken to in TLS.
+    pub backend_tls: bool,
+    /// Authorities of backends' certificates; `None`: the machine's.
+    pub backend_ca: Option<PathBuf>,
+    /// The name in their certificates; `None`: the host of each.
+    pub backend_tls_name: Option<String>,
     /// What is asked of a backend to learn how it is: an absolute path, perhaps with a query.
     pub health_path: String,
     /// Between two checks of one backend.
@@ -116,6 +131,10 @@ impl Default for BalanceConfig {
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             reactors: reactors_default(),
             private_fd_tables: false,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            tls_client_auth: ClientAuth::Required,
             proxy_protocol_in: ProxyProtocol::Off,
             service_name: "throng-balance".to_owned(),
             backends: Vec::new(),
@@ -124,6 +143,9 @@ impl Default for BalanceConfig {
             dns_interval: seconds(5),
             strategy: Strategy::RoundRobin,
             proxy_protocol_out: ProxyProtocol::Off,
+            backend_tls: false,
+            backend_ca: None,
+            backend_tls_name: None,
             health_path: "/readyz".to_owned(),
             health_interval: seconds(2),
             health_timeout: seconds(1),
@@ -153,6 +175,19 @@ impl Default for BalanceConfig {
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
+    }
+}
+
+impl BalanceConfig {
+    /// Who the balancer is to clients; `None`: it speaks no TLS with them.
+    pub fn tls(&self) -> Option<Identity> {
+        Identity::from_keys(&self.tls_cert, &self.tls_key, &self.tls_client_ca, self.tls_client_auth)
+    }
+
+    /// Which backends it trusts; `None`: it speaks no TLS with them.
+    pub fn backend_trust(&self) -> Option<Trust> {
+        let trust = || self.backend_ca.clone().map_or(Trust::Machine, Trust::Only);
+        self.backend_tls.then(trust)
     }
 }
 

@@ -35,11 +35,13 @@ pub enum Ended {
     BadProxyHeader,
     /// A listener to events did not take them.
     SlowListener,
+    /// The client broke the protocol of TLS, or showed no certificate that is trusted.
+    TlsFailed,
 }
 
 impl Ended {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Ended; 14] = [
+    pub const ALL: [Ended; 15] = [
         Ended::Closed,
         Ended::Answered,
         Ended::ClientLeft,
@@ -54,7 +56,16 @@ impl Ended {
         Ended::IdleTimeout,
         Ended::BadProxyHeader,
         Ended::SlowListener,
+        Ended::TlsFailed,
     ];
+
+    /// Why, when reading from a client fails.
+    pub fn of_client(error: &std::io::Error) -> Ended {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Ended::TlsFailed,
+            _ => Ended::ClientBroke,
+        }
+    }
 
     /// The value of the metric label `reason`, and the level it is logged at.
     pub fn facts(self) -> (&'static str, Level) {
@@ -73,6 +84,7 @@ impl Ended {
             Ended::IdleTimeout => ("idle_timeout", Level::Debug),
             Ended::BadProxyHeader => ("bad_proxy_header", Level::Info),
             Ended::SlowListener => ("slow_listener", Level::Info),
+            Ended::TlsFailed => ("tls_failed", Level::Debug),
         }
     }
 }

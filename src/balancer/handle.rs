@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::config::BalanceConfig;
 use super::metrics::{Counter, Gauge};
 use super::reactor::{Order, Shared};
-use super::start::plan;
+use super::start::{peers, plan};
 use crate::drain::{Phase, Plan};
 use crate::ids::ReactorId;
 use crate::reactor::mailbox::Mailbox;
@@ -19,6 +19,7 @@ use crate::reactor::message::Tally;
 use crate::server::supervisor::{Command, Crew, order};
 use crate::server::{Ending, ServerEvent};
 use crate::service::Service;
+use crate::tls::{Certificate, Peers};
 
 /// A running balancer.
 ///
@@ -26,6 +27,8 @@ use crate::service::Service;
 /// balancer at once; [`Balancer::drain`] and [`Balancer::wait`] end it well.
 pub struct Balancer {
     pub(super) shared: Arc<Shared>,
+    /// Whether TLS is spoken with clients.
+    pub(super) is_tls: bool,
     pub(super) commands: Sender<Command<BalanceConfig>>,
     pub(super) events: Receiver<ServerEvent>,
     pub(super) supervisor: Option<JoinHandle<Ending>>,
@@ -58,7 +61,8 @@ impl Service for Balancer {
 
     fn description(&self) -> String {
         let backends = self.shared.directory().backends.len();
-        format!("http={} backends={backends}", self.shared.address)
+        let tls = if self.is_tls { " tls=http" } else { "" };
+        format!("http={} backends={backends}{tls}", self.shared.address)
     }
 
     fn drain(&self) {
@@ -108,6 +112,23 @@ pub(super) struct Threads {
     pub(super) shared: Arc<Shared>,
     pub(super) orders: Vec<Mailbox<Order>>,
     pub(super) director: Option<super::director::Director>,
+    pub(super) tls: Option<Certificate>,
+    pub(super) peers: Option<Peers>,
+}
+
+impl Threads {
+    /// Reads the files again; what cannot be used leaves in force what is.
+    fn reload_tls(&mut self, config: &BalanceConfig) {
+        if let Some(certificate) = &mut self.tls {
+            certificate.reload();
+        }
+        match peers(config) {
+            Ok(peers) => self.peers = peers,
+            Err(why) => log::error!("TLS: who backends have to be stays as it was: {why}"),
+        }
+        let identity = self.tls.as_ref().map(Certificate::in_force);
+        order(&self.orders, || Order::Tls { identity: identity.clone(), peers: self.peers.clone() });
+    }
 }
 
 impl Crew for Threads {
@@ -136,12 +157,13 @@ impl Crew for Threads {
         order(&self.orders, || Order::Abort);
     }
 
-    fn order_reload(&self, config: &Arc<BalanceConfig>) {
+    fn order_reload(&mut self, config: &Arc<BalanceConfig>) {
         order(&self.orders, || Order::Reload(config.clone()));
         self.shared.set_strategy(config.strategy);
+        self.reload_tls(config);
         let Some(director) = &self.director else { return };
         // What was valid a moment ago has a plan.
-        let followed = plan(config)
+        let followed = plan(config, self.peers.clone())
             .map_err(|error| error.to_string())
             .and_then(|plan| director.follow(plan).map_err(|error| error.to_string()));
         if let Err(error) = followed {

@@ -24,6 +24,7 @@ use crate::reactor::message::News;
 use crate::server::StartError;
 use crate::server::supervisor::{self, Supervisor};
 use crate::server::threads::{self, Part};
+use crate::tls::{Certificate, Peers};
 
 /// How long clients wait, at most, for the first check of every backend: who is
 /// let in before would be told that there is none.
@@ -45,7 +46,9 @@ pub fn start(config: BalanceConfig) -> Result<Balancer, StartError> {
 /// As [`start`]; a socket of another name.
 pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balancer, StartError> {
     config.validate()?;
-    let plan = plan(&config)?;
+    let tls = Certificate::load(config.tls()).map_err(StartError::Tls)?;
+    let peers = peers(&config).map_err(StartError::Tls)?;
+    let plan = plan(&config, peers.clone())?;
     let Listeners { each, address, outlive } = listen(&config, inherited)?;
     let (mut parts, mut ways) = (Vec::new(), Vec::new());
     for (index, listener) in each.into_iter().enumerate() {
@@ -80,14 +83,17 @@ pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balance
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
     let orders: Vec<_> = ways.into_iter().map(|way| way.orders).collect();
+    let identity = tls.as_ref().map(Certificate::in_force);
+    supervisor::order(&orders, || Order::Tls { identity: identity.clone(), peers: peers.clone() });
     supervisor::order(&orders, || Order::Accept);
-    let crew = Threads { shared: shared.clone(), orders, director: Some(director) };
+    let is_tls = tls.is_some();
+    let crew = Threads { shared: shared.clone(), orders, director: Some(director), tls, peers };
     let supervisor = Supervisor::new(crew, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
         .map_err(system("start the supervisor's thread"))?;
-    Ok(Balancer { shared, commands, events: events_in, supervisor: Some(supervisor) })
+    Ok(Balancer { shared, is_tls, commands, events: events_in, supervisor: Some(supervisor) })
 }
 
 /// Whether the configuration names any; the file may have none yet.
@@ -116,18 +122,28 @@ fn log_start(shared: &Shared, config: &BalanceConfig) {
         config.strategy.name(),
     );
     log::info!(
-        "listening on http://{} (page at /web-loadbalancer.html); {} reactors, at most {} connections",
+        "listening on http{}://{} (page at /web-loadbalancer.html); {} reactors, at most {} connections",
+        if config.tls_cert.is_some() { "s" } else { "" },
         shared.address,
         shared.mailboxes.len(),
         config.max_connections,
     );
 }
 
+/// Who backends have to be, where TLS is spoken with them; reads the files.
+///
+/// # Errors
+/// Says which file is wrong, and how.
+pub(super) fn peers(config: &BalanceConfig) -> Result<Option<Peers>, String> {
+    let name = config.backend_tls_name.as_deref();
+    config.backend_trust().map(|trust| Peers::load(&trust, name)).transpose()
+}
+
 /// What the director goes by.
 ///
 /// # Errors
 /// A backend that is none.
-pub(super) fn plan(config: &BalanceConfig) -> Result<Plan, ConfigError> {
+pub(super) fn plan(config: &BalanceConfig, peers: Option<Peers>) -> Result<Plan, ConfigError> {
     let spec = |text: &String| text.parse::<Spec>().map_err(|error| ConfigError::key("backends", error));
     let dns = config.backends_dns.as_deref().map(host_and_port).transpose();
     let dns = dns.map_err(|error| ConfigError::key("backends_dns", error))?;
@@ -145,6 +161,7 @@ pub(super) fn plan(config: &BalanceConfig) -> Result<Plan, ConfigError> {
         ejection_min: config.ejection_min,
         ejection_max: config.ejection_max,
         connect_timeout: config.connect_timeout,
+        peers,
         send_proxy_header: config.proxy_protocol_out == ProxyProtocol::V2,
     })
 }

@@ -1,6 +1,7 @@
 //! Checks that keys of all commands share; each refuses with the key's name.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::text::{duration_text as duration, size_text as size};
@@ -29,6 +30,20 @@ pub(crate) fn between<T: PartialOrd + Display>(
         return Err(ConfigError::key(key, format!("{value} is not between {least} and {most}")));
     }
     Ok(())
+}
+
+/// A certificate needs its key, and the other way round; authorities of clients need both.
+pub(crate) fn tls(
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+    client_ca: &Option<PathBuf>,
+) -> Result<(), ConfigError> {
+    match (certificate, key, client_ca) {
+        (Some(_), None, _) => Err(ConfigError::key("tls_cert", "needs tls_key as well")),
+        (None, Some(_), _) => Err(ConfigError::key("tls_key", "needs tls_cert as well")),
+        (None, None, Some(_)) => Err(ConfigError::key("tls_client_ca", "needs tls_cert and tls_key")),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn sizes(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {

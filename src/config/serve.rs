@@ -13,10 +13,11 @@ use ipnet::IpNet;
 use super::text::reactors_default;
 use super::{
     AddressRate, AdminToken, Auth, ConfigError, LogFormat, Permission, Secret, Section, Settings,
-    SlowConsumer,
+    SlowConsumer, TlsListener,
 };
 use crate::auth::{Algorithm, Rules};
 use crate::cluster::connect::Target;
+use crate::tls::{ClientAuth, Identity};
 
 /// The effective configuration of one node.
 ///
@@ -34,6 +35,16 @@ pub struct Config {
     pub reactors: usize,
     /// Whether every reactor takes a descriptor table of its own.
     pub private_fd_tables: bool,
+    /// Certificates shown to clients; with the key, the listeners speak TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the first of them.
+    pub tls_key: Option<PathBuf>,
+    /// Which listeners speak TLS.
+    pub tls_listener: TlsListener,
+    /// Authorities of clients' certificates; `None`: none is asked for.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether a client must show one.
+    pub tls_client_auth: ClientAuth,
     /// Name of this node among the others; `None`: `ip:port`.
     pub node_id: Option<String>,
     /// Name of the service, the first half of the display name.
@@ -138,6 +149,11 @@ impl Default for Config {
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             reactors: reactors_default(),
             private_fd_tables: false,
+            tls_cert: None,
+            tls_key: None,
+            tls_listener: TlsListener::Both,
+            tls_client_ca: None,
+            tls_client_auth: ClientAuth::Required,
             node_id: None,
             service_name: "throng".to_owned(),
             labels: BTreeMap::new(),
@@ -190,6 +206,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Who the node is to clients; `None`: it speaks no TLS.
+    pub fn tls(&self) -> Option<Identity> {
+        Identity::from_keys(&self.tls_cert, &self.tls_key, &self.tls_client_ca, self.tls_client_auth)
+    }
+
     /// Where Redis is, if the node is not alone.
     ///
     /// # Errors

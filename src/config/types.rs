@@ -59,6 +59,29 @@ pub enum Permission {
     Deny,
 }
 
+/// Which of a node's two listeners speak TLS, where there is a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsListener {
+    /// Both.
+    Both,
+    /// That of HTTP and WebSockets.
+    Http,
+    /// That of WebSockets at any path.
+    Ws,
+}
+
+impl TlsListener {
+    /// Whether the listener for HTTP does.
+    pub fn has_http(self) -> bool {
+        self != TlsListener::Ws
+    }
+
+    /// Whether the listener for WebSockets at any path does.
+    pub fn has_ws(self) -> bool {
+        self != TlsListener::Http
+    }
+}
+
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -95,6 +118,7 @@ pub(crate) use words;
 words!(SlowConsumer { DropNewest = "drop-newest", Disconnect = "disconnect" });
 words!(Auth { None = "none", Jwt = "jwt" });
 words!(Permission { Allow = "allow", Deny = "deny" });
+words!(TlsListener { Both = "both", Http = "http", Ws = "ws" });
 words!(LogFormat { Text = "text", Json = "json" });
 
 /// A value that is never printed: `Debug` shows `***`, and there is no `Display`.

@@ -14,8 +14,9 @@ use ipnet::IpNet;
 use super::text::{
     array, duration_text, largest, log_levels, network, one, parse, quoted, reactors_default, size, size_text,
 };
-use super::{AddressRate, Auth, LogFormat, Permission, Secret, SlowConsumer};
+use super::{AddressRate, Auth, LogFormat, Permission, Secret, SlowConsumer, TlsListener};
 use crate::auth::Algorithm;
+use crate::tls::ClientAuth;
 
 /// One way to read and to write a value.
 pub(crate) struct Codec<T> {
@@ -222,6 +223,14 @@ pub(crate) const AUTH: Codec<Auth> = Codec {
     write: |auth| Some(quoted(auth)),
 };
 
+pub(crate) const CLIENT_AUTH: Codec<ClientAuth> = Codec {
+    form: "required|optional",
+    shape: Shape::Scalar,
+    secret: false,
+    read: |parts| one(parts)?.parse(),
+    write: |auth| Some(quoted(auth)),
+};
+
 pub(crate) const ALGORITHMS: Codec<Vec<Algorithm>> = Codec {
     form: "ALGORITHM",
     shape: Shape::List,
@@ -236,6 +245,14 @@ pub(crate) const PERMISSION: Codec<Permission> = Codec {
     secret: false,
     read: |parts| one(parts)?.parse(),
     write: |permission| Some(quoted(permission)),
+};
+
+pub(crate) const TLS_LISTENER: Codec<TlsListener> = Codec {
+    form: "both|http|ws",
+    shape: Shape::Scalar,
+    secret: false,
+    read: |parts| one(parts)?.parse(),
+    write: |listener| Some(quoted(listener)),
 };
 
 pub(crate) const LOG_FORMAT: Codec<LogFormat> = Codec {

@@ -27,6 +27,12 @@ pub enum Counter {
     OverloadRefused,
     /// Upgrades refused for their token, or for want of one (401, 403).
     Unauthorized,
+    /// TLS handshakes with a signature.
+    TlsFull,
+    /// TLS handshakes that went on from an earlier connection's.
+    TlsResumed,
+    /// TLS connections that ended by breaking the protocol, most of them in the handshake.
+    TlsFailed,
     /// Messages received from clients.
     MessagesReceived,
     /// Text messages that were no JSON or lacked a field.
@@ -154,6 +160,17 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::DrainingRefused, "draining"),
             (Counter::OverloadRefused, "overloaded"),
             (Counter::Unauthorized, "unauthorized"),
+        ],
+    },
+    CounterFamily {
+        name: "throng_tls_handshakes",
+        help: "TLS handshakes, by outcome; failed counts later breaches of the protocol, too.",
+        unit: Unit::Count,
+        label: "outcome",
+        members: &[
+            (Counter::TlsFull, "full"),
+            (Counter::TlsResumed, "resumed"),
+            (Counter::TlsFailed, "failed"),
         ],
     },
     one(

@@ -5,10 +5,9 @@ use std::io::Write;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
-use super::Reactor;
 use super::connection::Connection;
 use super::door::{Accepted, accept};
-use super::ending;
+use super::{Door, Reactor, ending};
 use crate::http::Response;
 use crate::limits::{ACCEPTS_PER_TURN, SPARE_CONNECTIONS};
 use crate::metrics::Counter;
@@ -26,7 +25,7 @@ impl Reactor {
     fn accept_from(&mut self, door: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
             match accept(&self.doors[door].listener) {
-                Accepted::Stream(stream, _) => self.take(stream, self.doors[door].any_path),
+                Accepted::Stream(stream, _) => self.take(stream, door),
                 Accepted::Failed => self.count(Counter::AcceptErrors, 1),
                 Accepted::None => {
                     self.doors[door].waiting = false;
@@ -34,7 +33,8 @@ impl Reactor {
                 }
                 Accepted::NoDescriptors => {
                     self.count(Counter::AcceptErrors, 1);
-                    if !self.spare.lend(&self.doors[door].listener, refuse) {
+                    let Door { listener, tls, .. } = &self.doors[door];
+                    if !self.spare.lend(listener, |stream| refuse(stream, *tls)) {
                         // Nothing can be done until a descriptor is freed; the
                         // sweep looks again, so that this does not spin.
                         self.doors[door].waiting = false;
@@ -57,12 +57,13 @@ impl Reactor {
         }
     }
 
-    fn take(&mut self, mut stream: TcpStream, any_path: bool) {
+    fn take(&mut self, mut stream: TcpStream, door: usize) {
+        let Door { any_path, tls, .. } = self.doors[door];
         self.count(Counter::Accepted, 1);
         let sockets_max = self.config.max_connections.saturating_add(SPARE_CONNECTIONS);
         if self.table.len() >= sockets_max || !self.table.has_room() {
             self.count(Counter::CapacityRefused, 1);
-            return refuse(&mut stream);
+            return refuse(&mut stream, tls);
         }
         let slot = self.table.insert(Connection::accepted(stream, self.now, any_path));
         let Some(row) = self.table.get(slot) else { return };
@@ -71,13 +72,20 @@ impl Reactor {
             self.poll.registry().register(&mut row.stream, Token(slot as usize), Interest::READABLE);
         if let Err(error) = registered {
             log::warn!("a connection could not be watched: {error}");
-            self.table.bury(slot);
+            return self.table.bury(slot);
+        }
+        if tls {
+            self.begin_tls(slot);
         }
     }
 }
 
-/// Best effort: the answer fits a fresh socket's buffer.
-fn refuse(stream: &mut TcpStream) {
+/// Best effort: the answer fits a fresh socket's buffer. Who speaks TLS would
+/// not understand it before a handshake, which is what there is no room for.
+fn refuse(stream: &mut TcpStream, tls: bool) {
+    if tls {
+        return;
+    }
     let mut answer = Vec::new();
     Response::error(503, "the node has as many connections as it can hold")
         .with("Retry-After", "5")

@@ -238,7 +238,7 @@ impl Reactor {
     /// Bytes a connection has not been sent yet.
     pub(super) fn owed(&mut self, slot: u32) -> usize {
         let Some(row) = self.table.get(slot) else { return 0 };
-        row.outbound_bytes() + self.outgoing.owed(row)
+        row.outbound_bytes() + self.outgoing.owed(row) + self.sessions.unsent_bytes(slot)
     }
 
     fn undelivered(&mut self, sender: ConnId, user: &str) {

@@ -81,6 +81,9 @@ impl Reactor {
     /// All that was owed to a connection that is to end has been written.
     pub(super) fn flushed(&mut self, slot: u32) {
         let now = self.now;
+        if !self.says_farewell(slot) {
+            return;
+        }
         let Some(row) = self.table.get(slot) else { return };
         if row.is(Flag::PeerDone) || row.stream.shutdown(Shutdown::Write).is_err() {
             return self.end(slot, CloseReason::PeerVanished);
@@ -96,7 +99,8 @@ impl Reactor {
         let reason = row.ending.unwrap_or(reason);
         let websocket = row.is(Flag::WebSocket);
         let unsent = row.outbound.take().map_or(0, |outbound| outbound.bytes());
-        self.outbound_bytes -= unsent;
+        self.outbound_bytes -= unsent + self.sessions.unsent_bytes(slot);
+        self.sessions.remove(slot);
         self.counters().closed(reason);
         if log::log_enabled!(reason.level()) {
             self.log_end(slot, reason, unsent);

@@ -1,12 +1,17 @@
 //! The end of a turn: what was laid out is written, one system call per
 //! connection that can take it.
 
+use std::io;
+
 use super::Reactor;
 use super::connection::{Audience, Connection, Flag, Phase};
+use super::outgoing::{Direct, Settled, Transport};
+use super::tls::Sealed;
 use crate::config::SlowConsumer;
 use crate::limits::READ_PAUSE_BYTES;
 use crate::metrics::Counter;
 use crate::ws::close::CloseReason;
+use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 impl Reactor {
@@ -63,7 +68,16 @@ impl Reactor {
         let bytes_max = self.config.outbound_bytes_max;
         let Some(row) = self.table.get(slot) else { return };
         let before = row.outbound_bytes();
-        let settled = self.outgoing.settle(row, slot, bytes_max);
+        let settled = match self.sessions.get(slot) {
+            None => self.outgoing.settle(row, slot, bytes_max),
+            Some((session, scratch)) => {
+                let unsent = session.unsent_bytes();
+                let mut sealed = Sealed { session, scratch };
+                let settled = self.outgoing.settle_through(row, slot, bytes_max, &mut sealed);
+                self.outbound_bytes = self.outbound_bytes - unsent + sealed.session.unsent_bytes();
+                Settled { owing: settled.owing || sealed.session.unsent_bytes() > 0, ..settled }
+            }
+        };
         let phase = row.phase;
         self.outbound_bytes = self.outbound_bytes - before + row.outbound_bytes();
         self.count(Counter::BytesSent, settled.written as u64);
@@ -87,7 +101,7 @@ impl Reactor {
     /// Asks for an event when the socket takes bytes again. It stays armed:
     /// edge-triggered, it is silent until the socket was full and is not, and
     /// disarming would be one more system call.
-    fn arm_writable(&mut self, slot: u32) {
+    pub(super) fn arm_writable(&mut self, slot: u32) {
         let Some(row) = self.table.get(slot) else { return };
         if row.is(Flag::WritableArmed) {
             return;
@@ -104,24 +118,26 @@ impl Reactor {
     /// The socket may take bytes again.
     pub(super) fn writable(&mut self, slot: u32) {
         let now = self.now;
+        if let Some((session, _)) = self.sessions.get(slot) {
+            session.has_room();
+        }
+        let before = self.held(slot);
+        if before == 0 {
+            return;
+        }
+        let written = self.write_held(slot);
+        let held = self.held(slot);
+        self.outbound_bytes = self.outbound_bytes - before + held;
+        let Ok(written) = written else { return self.end(slot, CloseReason::SocketError) };
         let Some(row) = self.table.get(slot) else { return };
-        let Some(mut outbound) = row.outbound.take() else { return };
-        let before = outbound.bytes();
-        let written = outbound.write_to(&mut row.stream);
-        let Ok(written) = written else {
-            self.outbound_bytes -= before;
-            return self.end(slot, CloseReason::SocketError);
-        };
-        self.outbound_bytes -= written;
-        if written > 0 && row.phase != Phase::Open {
+        if held < before && row.phase != Phase::Open {
             // A closing peer that still reads makes progress.
             row.mark = now;
         }
-        let (owing, phase, paused) = (!outbound.is_empty(), row.phase, row.is(Flag::ReadPaused));
-        row.outbound = owing.then_some(outbound);
+        let (phase, paused) = (row.phase, row.is(Flag::ReadPaused));
         self.count(Counter::BytesSent, written as u64);
         self.records.sent(slot, written);
-        if owing {
+        if held > 0 {
             return;
         }
         if phase == Phase::Flushing && self.owed(slot) == 0 {
@@ -129,6 +145,23 @@ impl Reactor {
         } else if paused {
             self.resume(slot);
         }
+    }
+
+    /// Writes what is held for a connection, as far as its socket takes it; the
+    /// bytes of its own queue among them.
+    fn write_held(&mut self, slot: u32) -> io::Result<usize> {
+        let Some(row) = self.table.get(slot) else { return Ok(0) };
+        let Some((session, scratch)) = self.sessions.get(slot) else {
+            return write_outbound(row, &mut Direct);
+        };
+        let mut sealed = Sealed { session, scratch };
+        sealed.to(&mut row.stream).send_unsent()?;
+        write_outbound(row, &mut sealed)
+    }
+
+    /// Bytes held for a connection beyond what its socket took.
+    pub(super) fn held(&mut self, slot: u32) -> usize {
+        self.table.get(slot).map_or(0, |row| row.outbound_bytes()) + self.sessions.unsent_bytes(slot)
     }
 
     /// Whether a connection's own input has to wait, because it does not read
@@ -139,11 +172,21 @@ impl Reactor {
         }
         self.flush_one(slot);
         let Some(row) = self.table.get(slot) else { return true };
-        if row.outbound.is_none() {
+        if row.outbound.is_none() && self.sessions.unsent_bytes(slot) == 0 {
             return false;
         }
         row.set(Flag::ReadPaused, true);
         self.count(Counter::ReadsPaused, 1);
         true
     }
+}
+
+/// Writes what is in a connection's queue, as far as its socket takes it; the bytes written.
+fn write_outbound<T: Transport<TcpStream>>(row: &mut Connection, transport: &mut T) -> io::Result<usize> {
+    let Some(outbound) = &mut row.outbound else { return Ok(0) };
+    let written = outbound.write_to(&mut transport.to(&mut row.stream))?;
+    if outbound.is_empty() {
+        row.outbound = None;
+    }
+    Ok(written)
 }

@@ -26,6 +26,7 @@ impl Reactor {
                     self.sweep.reconfigure(&config);
                     self.config = config;
                 }
+                Order::Tls(identity) => self.identity = Some(identity),
                 Order::Stop => return false,
             }
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+use rustls::ServerConfig;
 
 use super::mailbox::Weigh;
 use crate::cluster::sources::SourceId;
@@ -238,6 +239,8 @@ pub enum Order {
     Abort,
     /// New settings.
     Reload(Arc<Config>),
+    /// Who we are, from now on, to clients that speak TLS.
+    Tls(Arc<ServerConfig>),
     /// End the thread.
     Stop,
 }

@@ -34,6 +34,7 @@ mod record;
 mod requests;
 mod simulate;
 mod strays;
+mod tls;
 mod upgrade;
 mod websocket;
 
@@ -46,6 +47,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::Sender;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::ServerConfig;
 
 use crate::clock::Tick;
 use crate::cluster::message::ClusterMessage;
@@ -55,6 +57,7 @@ use crate::ids::{ConnId, ReactorId};
 use crate::limits;
 use crate::metrics::{Counter, Gauge, ThreadCounters, Timing};
 use crate::net;
+use crate::tls::Sessions;
 use crate::ws::deflate::{Deflater, Inflater};
 
 use asks::Asks;
@@ -84,6 +87,8 @@ struct Door {
     listener: TcpListener,
     /// Whether it speaks WebSocket on any path.
     any_path: bool,
+    /// Whether it speaks TLS.
+    tls: bool,
     /// Connections may be waiting although no event says so.
     waiting: bool,
 }
@@ -106,16 +111,22 @@ pub struct Ways {
 }
 
 impl Parts {
-    /// Opens the epoll, the waker and the queues of reactor `me` and registers its listeners.
+    /// Opens the epoll, the waker and the queues of reactor `me` and registers
+    /// its listeners, each with whether it speaks TLS. If one does, an
+    /// [`Order::Tls`] is to be in the queue before the first turn.
     ///
     /// # Errors
     /// Whatever the kernel says; descriptors may have run out.
-    pub fn new(me: ReactorId, http: TcpListener, any_path: Option<TcpListener>) -> io::Result<(Parts, Ways)> {
+    pub fn new(
+        me: ReactorId,
+        http: (TcpListener, bool),
+        any_path: Option<(TcpListener, bool)>,
+    ) -> io::Result<(Parts, Ways)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (mailbox, inbox) = mailbox(limits::MAILBOX_MESSAGES, limits::MAILBOX_BYTES, waker.clone());
         let (order_box, orders) = self::mailbox(limits::CONTROL_MESSAGES, limits::MAILBOX_BYTES, waker);
-        let door = |listener, any_path| Door { listener, any_path, waiting: false };
+        let door = |(listener, tls), any_path| Door { listener, any_path, tls, waiting: false };
         let mut doors = vec![door(http, false)];
         doors.extend(any_path.map(|listener| door(listener, true)));
         for (door, token) in doors.iter_mut().zip(LISTENERS) {
@@ -160,6 +171,10 @@ pub struct Reactor {
     /// The same for the cluster.
     cluster_backlog: VecDeque<ClusterMessage>,
     table: ConnTable<Connection>,
+    /// Who we are to those that speak TLS.
+    identity: Option<Arc<ServerConfig>>,
+    /// Their sessions.
+    sessions: Sessions,
     /// What the log will say of connections; empty unless it says it of all.
     records: Records,
     hub: Hub,
@@ -168,7 +183,7 @@ pub struct Reactor {
     members: Members,
     /// Connections that became WebSockets and have not ended.
     websockets: u64,
-    /// Bytes in outbound queues.
+    /// Bytes in outbound queues, and sealed ones that wait for their sockets.
     outbound_bytes: usize,
     /// For copying the connections of a user out of the hub.
     targets: Vec<ConnId>,
@@ -216,6 +231,8 @@ impl Reactor {
             me: parts.me,
             hub: Hub::new(parts.me, shared.homes.clone()),
             table: ConnTable::with_capacity(parts.me, rows),
+            identity: None,
+            sessions: Sessions::default(),
             records: Records::default(),
             sweep: Sweep::new(&config),
             shared,

@@ -125,6 +125,32 @@ impl Layout {
     }
 }
 
+/// How bytes get to a socket.
+pub trait Transport<S> {
+    /// What takes them.
+    type Writer<'a>: Write
+    where
+        Self: 'a,
+        S: 'a;
+
+    /// The way to this socket.
+    fn to<'a>(&'a mut self, socket: &'a mut S) -> Self::Writer<'a>;
+}
+
+/// As they are.
+pub struct Direct;
+
+impl<S: Write> Transport<S> for Direct {
+    type Writer<'a>
+        = &'a mut S
+    where
+        S: 'a;
+
+    fn to<'a>(&'a mut self, socket: &'a mut S) -> &'a mut S {
+        socket
+    }
+}
+
 /// What came of writing a connection's debt.
 #[derive(Debug, Default)]
 pub struct Settled {
@@ -244,11 +270,22 @@ impl Outgoing {
     /// A connection without a debt of its own is taken to be settled at the end
     /// of the turn, unless something is left over; see [`Outgoing::note`].
     pub fn settle<S: Write>(&mut self, row: &mut Connection<S>, slot: u32, bytes_max: usize) -> Settled {
+        self.settle_through(row, slot, bytes_max, &mut Direct)
+    }
+
+    /// As [`Outgoing::settle`], where bytes get to the socket in another way.
+    pub fn settle_through<S, T: Transport<S>>(
+        &mut self,
+        row: &mut Connection<S>,
+        slot: u32,
+        bytes_max: usize,
+        transport: &mut T,
+    ) -> Settled {
         let debt = self.take_debt(row, slot);
         self.list(&debt, row.audience);
         let mut settled = Settled::default();
         if row.outbound.is_none() {
-            match self.write(&mut row.stream) {
+            match self.write(&mut transport.to(&mut row.stream)) {
                 Ok(written) => settled.written = written,
                 Err(error) => settled.error = Some(error),
             }

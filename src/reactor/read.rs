@@ -1,13 +1,15 @@
 //! From readiness to bytes.
 
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 
 use mio::event::Event;
+use mio::net::TcpStream;
 
 use super::connection::{Flag, Phase};
 use super::{Reactor, Reader};
 use crate::limits::{READ_BUDGET_BYTES, READ_BUFFER_BYTES};
 use crate::metrics::Counter;
+use crate::tls::Read;
 use crate::ws::close::CloseReason;
 
 /// Which end of a connection's input is wanted.
@@ -82,19 +84,31 @@ impl Reactor {
             if row.is(Flag::ReadPaused) || row.is(Flag::Awaiting) || row.is(Flag::ReadAgain) {
                 return;
             }
-            match row.stream.read(&mut reader.buffer) {
-                Ok(0) => return self.peer_done(slot),
-                Ok(count) => {
-                    self.count(Counter::BytesReceived, count as u64);
-                    self.records.received(slot, count);
-                    self.take_in(slot, reader, count);
-                    self.flush_when_full();
-                    if count < reader.buffer.len() && until == Until::Short {
+            let received = match self.sessions.get(slot) {
+                None => read_plain(&mut row.stream, &mut reader.buffer),
+                Some(_) => self.read_sealed(slot, &mut reader.buffer),
+            };
+            match received {
+                Ok(Read { count, more, closed }) => {
+                    if count > 0 {
+                        self.count(Counter::BytesReceived, count as u64);
+                        self.records.received(slot, count);
+                        self.take_in(slot, reader, count);
+                        self.flush_when_full();
+                        self.send_unsent(slot);
+                    }
+                    if closed {
+                        return self.peer_done(slot);
+                    }
+                    if !more && until == Until::Short {
                         return;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return self.tls_failed(slot, &error);
+                }
                 Err(_) => return self.end(slot, CloseReason::SocketError),
             }
         }
@@ -127,4 +141,9 @@ impl Reactor {
             Phase::Flushing | Phase::Dead => {}
         }
     }
+}
+
+fn read_plain(socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Read> {
+    let count = socket.read(buffer)?;
+    Ok(Read { count, more: count == buffer.len(), closed: count == 0 })
 }

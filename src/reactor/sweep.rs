@@ -154,6 +154,7 @@ impl Reactor {
         if slots.start == 0 {
             self.shrink_scratch();
             if self.table.shrink() {
+                self.sessions.shrink(self.table.high_water());
                 self.crowd_left = true;
             } else if std::mem::take(&mut self.crowd_left) {
                 crate::memory::give_back();

@@ -13,12 +13,14 @@ use crate::metrics::Gauge;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::message::{Order, Tally};
 use crate::reactor::shared::Shared;
+use crate::tls::Certificate;
 
 /// The reactors of a node, and its part in the cluster.
 pub(super) struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) orders: Vec<Mailbox<Order>>,
     pub(super) cluster: Option<Cluster>,
+    pub(super) tls: Option<Certificate>,
     pub(super) key_watch: Option<KeyWatch>,
 }
 
@@ -48,8 +50,11 @@ impl Crew for Node {
         order(&self.orders, || Order::Abort);
     }
 
-    fn order_reload(&self, config: &Arc<Config>) {
+    fn order_reload(&mut self, config: &Arc<Config>) {
         order(&self.orders, || Order::Reload(config.clone()));
+        if let Some(identity) = self.tls.as_mut().and_then(Certificate::reload) {
+            order(&self.orders, || Order::Tls(identity.clone()));
+        }
         if let Some(watch) = &self.key_watch {
             watch.read_again();
         }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::Server;
 use super::crew::Node;
-use super::supervisor::{self, Supervisor};
+use super::supervisor::{self, Supervisor, order};
 use super::threads::{self, Part};
 use super::token_keys::{self, KeyWatch, TokenKeys};
 use crate::auth::KeyRing;
@@ -27,9 +27,10 @@ use crate::ids::ReactorId;
 use crate::limiter::AddressLimiter;
 use crate::metrics::Metrics;
 use crate::net::{self, Inherited, Listeners};
-use crate::reactor::message::News;
+use crate::reactor::message::{News, Order};
 use crate::reactor::shared::Shared;
 use crate::reactor::{self, Parts, Reactor, Ways};
+use crate::tls::Certificate;
 
 /// Why a node did not start.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub enum StartError {
     Listen(SocketAddr, io::Error),
     /// The kernel did not grant something.
     System(&'static str, io::Error),
+    /// A certificate or a key cannot be used.
+    Tls(String),
 }
 
 impl fmt::Display for StartError {
@@ -54,6 +57,7 @@ impl fmt::Display for StartError {
             }
             StartError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             StartError::System(what, error) => write!(f, "cannot {what}: {error}"),
+            StartError::Tls(why) => write!(f, "cannot speak TLS: {why}"),
         }
     }
 }
@@ -69,14 +73,15 @@ impl From<ConfigError> for StartError {
 pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, StartError> {
     config.validate()?;
     let token_keys = TokenKeys::load(&config)?;
+    let tls = Certificate::load(config.tls()).map_err(StartError::Tls)?;
     let identity = Identity::detect(&Probe::of_this_machine(), &config.service_name, &config.labels);
     let (http, ws) = listen(&config, inherited)?;
-    let doors = Doors::of(&http, ws.as_ref());
-    let mut ws_listeners = ws.into_iter().flat_map(|ws| ws.each);
+    let doors = Doors::of(&http, ws.as_ref(), &config);
+    let mut ws_listeners = ws.into_iter().flat_map(|ws| ws.each).map(|listener| (listener, doors.tls.ws));
     let mut parts = Vec::new();
     let mut ways = Vec::new();
     for (index, listener) in http.each.into_iter().enumerate() {
-        let made = Parts::new(ReactorId(index as u8), listener, ws_listeners.next());
+        let made = Parts::new(ReactorId(index as u8), (listener, doors.tls.http), ws_listeners.next());
         let (part, way) = made.map_err(|error| StartError::System("open a reactor's epoll", error))?;
         parts.push(part);
         ways.push(way);
@@ -88,21 +93,20 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
         Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref(), keys.map(KeyRing::new))?);
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
+    let orders: Vec<_> = ways.into_iter().map(|way| way.orders).collect();
+    if let Some(tls) = &tls {
+        order(&orders, || Order::Tls(tls.in_force()));
+    }
     let reactors = spawn(parts, &shared, &config, &news)?;
     let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose();
     let cluster = cluster.map_err(|error| StartError::System("start the cluster's threads", error))?;
     let key_watch = key_source.map(|source| KeyWatch::start(source, shared.clone())).transpose();
     let key_watch = key_watch.map_err(|error| StartError::System("start the thread of the keys", error))?;
-    log_start(&identity, &shared, doors.ws, &config);
-    let orders = ways.into_iter().map(|way| way.orders).collect();
+    log_start(&identity, &shared, &doors, &config);
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let supervisor = Supervisor::new(
-        Node { shared: shared.clone(), orders, cluster, key_watch },
-        config,
-        reactors,
-        events,
-    );
+    let node = Node { shared: shared.clone(), orders, cluster, tls, key_watch };
+    let supervisor = Supervisor::new(node, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
@@ -111,6 +115,7 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
         shared,
         identity,
         ws_addr: doors.ws,
+        tls: doors.tls,
         commands,
         events: events_in,
         supervisor: Some(supervisor),
@@ -123,10 +128,18 @@ struct Doors {
     ws: Option<SocketAddr>,
     /// Whether every listener outlives the process.
     outlive: bool,
+    tls: Tls,
+}
+
+/// Which listeners speak TLS.
+#[derive(Clone, Copy)]
+pub(super) struct Tls {
+    pub(super) http: bool,
+    pub(super) ws: bool,
 }
 
 impl Doors {
-    fn of(http: &Listeners, ws: Option<&Listeners>) -> Doors {
+    fn of(http: &Listeners, ws: Option<&Listeners>, config: &Config) -> Doors {
         if ws.is_some_and(|ws| ws.outlive != http.outlive) {
             log::warn!(
                 "one of the two ports came from the service manager, the other did not: clients of the \
@@ -134,7 +147,12 @@ impl Doors {
             );
         }
         let outlive = http.outlive && ws.is_none_or(|ws| ws.outlive);
-        Doors { http: http.address, ws: ws.map(|ws| ws.address), outlive }
+        let speaks = |tls: bool| config.tls_cert.is_some() && tls;
+        let tls = Tls {
+            http: speaks(config.tls_listener.has_http()),
+            ws: ws.is_some() && speaks(config.tls_listener.has_ws()),
+        };
+        Doors { http: http.address, ws: ws.map(|ws| ws.address), outlive, tls }
     }
 }
 
@@ -212,7 +230,7 @@ fn spawn(
     threads::spawn(parts, private_fd_tables, news, News::Ended, settle, Reactor::run)
 }
 
-fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, config: &Config) {
+fn log_start(identity: &Identity, shared: &Shared, doors: &Doors, config: &Config) {
     log::info!(
         "{} {} ({}, instance {}) in environment {}, node {}",
         identity.display_name,
@@ -222,10 +240,13 @@ fn log_start(identity: &Identity, shared: &Shared, ws: Option<SocketAddr>, confi
         identity.environment,
         shared.node_id,
     );
-    let any_path =
-        ws.map_or_else(String::new, |address| format!(", WebSocket on any path at ws://{address}"));
+    let s = |tls: bool| if tls { "s" } else { "" };
+    let any_path = doors.ws.map_or_else(String::new, |address| {
+        format!(", WebSocket on any path at ws{}://{address}", s(doors.tls.ws))
+    });
     log::info!(
-        "listening on http://{} (WebSocket at /ws and /echo){any_path}; {} reactors, at most {} connections",
+        "listening on http{}://{} (WebSocket at /ws and /echo){any_path}; {} reactors, at most {} connections",
+        s(doors.tls.http),
         shared.address,
         shared.mailboxes.len(),
         config.max_connections,

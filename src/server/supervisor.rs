@@ -43,7 +43,7 @@ pub(crate) trait Crew: Send + 'static {
     fn order_abort(&self);
 
     /// The reactors, and whatever else, are to take over new settings.
-    fn order_reload(&self, config: &Arc<Self::Config>);
+    fn order_reload(&mut self, config: &Arc<Self::Config>);
 
     /// Nothing is connected any more.
     fn has_drained(&self, took: Duration, tally: &Tally);

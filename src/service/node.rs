@@ -13,7 +13,11 @@ impl Service for Server {
 
     fn description(&self) -> String {
         let ws = self.ws_addr().map_or_else(|| "off".to_owned(), |address| address.to_string());
-        format!("http={} ws={ws} node={}", self.http_addr(), self.node_id())
+        let tls = match self.tls_listeners() {
+            "" => String::new(),
+            listeners => format!(" tls={listeners}"),
+        };
+        format!("http={} ws={ws} node={}{tls}", self.http_addr(), self.node_id())
     }
 
     fn drain(&self) {

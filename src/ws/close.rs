@@ -20,6 +20,8 @@ pub enum CloseReason {
     HttpRefused,
     /// No complete request within `handshake_timeout`.
     HandshakeTimeout,
+    /// The peer broke the protocol of TLS, or showed no certificate that is trusted.
+    TlsFailed,
     /// A kept-alive HTTP connection was idle too long.
     HttpIdle,
     /// No sign of life within `heartbeat_timeout`.
@@ -60,13 +62,14 @@ struct Facts {
 
 impl CloseReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [CloseReason; 20] = [
+    pub const ALL: [CloseReason; 21] = [
         CloseReason::PeerClosed,
         CloseReason::PeerVanished,
         CloseReason::SocketError,
         CloseReason::HttpDone,
         CloseReason::HttpRefused,
         CloseReason::HandshakeTimeout,
+        CloseReason::TlsFailed,
         CloseReason::HttpIdle,
         CloseReason::HeartbeatTimeout,
         CloseReason::ProtocolError,
@@ -93,6 +96,7 @@ impl CloseReason {
             Self::HttpDone => row(None, "", "http_done", Trace),
             Self::HttpRefused => row(None, "", "http_refused", Debug),
             Self::HandshakeTimeout => row(None, "", "handshake_timeout", Debug),
+            Self::TlsFailed => row(None, "", "tls_failed", Debug),
             Self::HttpIdle => row(None, "", "http_idle", Trace),
             Self::HeartbeatTimeout => row(Some(1001), "No sign of life", "heartbeat_timeout", Debug),
             Self::ProtocolError => row(Some(1002), "Protocol error", "protocol_error", Debug),

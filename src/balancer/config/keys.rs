@@ -6,14 +6,15 @@ use super::{BalanceConfig, ProxyProtocol, Strategy};
 use crate::config::key::{LIVE, RESTART, key};
 use crate::config::text::{array, one, quoted};
 use crate::config::value::{
-    ADDRESS, ADDRESS_RATE, COUNT, Codec, DURATION, LOG_FORMAT, LOG_LEVEL, NETWORKS, PATH, PORT, RATE,
-    REACTORS, SECRET, SIZE, SWITCH, Shape, TEXT,
+    ADDRESS, ADDRESS_RATE, CLIENT_AUTH, COUNT, Codec, DURATION, LOG_FORMAT, LOG_LEVEL, NETWORKS,
+    OPTIONAL_TEXT, PATH, PORT, RATE, REACTORS, SECRET, SIZE, SWITCH, Shape, TEXT,
 };
 use crate::config::{Key, Section};
 
 /// Every key, in the order of the documentation.
 pub(super) static SECTIONS: &[Section<BalanceConfig>] = &[
     Section { title: "Listening", keys: LISTENING },
+    Section { title: "TLS", keys: TLS },
     Section { title: "Identity", keys: IDENTITY },
     Section { title: "Backends", keys: BACKENDS },
     Section { title: "Health", keys: HEALTH },
@@ -84,6 +85,25 @@ const LISTENING: &[Key<BalanceConfig>] = &[
     },
 ];
 
+const TLS: &[Key<BalanceConfig>] = &[
+    key! { tls_cert: PATH, RESTART, "tls-cert",
+        "PEM file of the certificate that clients are shown, followed by those that lead to its authority. \
+         With it and tls_key the listener speaks TLS, and nothing else. Both files are read again at a \
+         reload.",
+    },
+    key! { tls_key: PATH, RESTART, "tls-key",
+        "PEM file of its private key, not encrypted.",
+    },
+    key! { tls_client_ca: PATH, RESTART, "tls-client-ca",
+        "PEM file of the authorities whose certificates clients are asked for. It is read again at a \
+         reload.",
+    },
+    key! { tls_client_auth: CLIENT_AUTH, RESTART, "tls-client-auth",
+        "Whether a client must show such a certificate: required, or optional, so that one without is \
+         taken too.",
+    },
+];
+
 const IDENTITY: &[Key<BalanceConfig>] = &[key! { service_name: TEXT, RESTART, "service-name",
 "Name of the service, shown by /health.",
 plain_variable: Some("SERVICE_NAME") }];
@@ -115,6 +135,17 @@ const BACKENDS: &[Key<BalanceConfig>] = &[
     key! { proxy_protocol_out: PROXY_PROTOCOL, RESTART, "proxy-protocol-out",
         "v2 begins every connection to a backend with a PROXY protocol header, version 2, that tells the \
          client's address; the backends must expect it.",
+    },
+    key! { backend_tls: SWITCH, RESTART, "backend-tls",
+        "Speak TLS with the backends, in health checks too, and believe only certificates of backend_ca.",
+    },
+    key! { backend_ca: PATH, RESTART, "backend-ca",
+        "PEM file of the authorities of the backends' certificates, instead of the system's. It is read \
+         again at a reload.",
+    },
+    key! { backend_tls_name: OPTIONAL_TEXT, RESTART, "backend-tls-name",
+        "The name that the backends' certificates have, if it is not the host of each: of backends behind \
+         one DNS name, or that are known by their addresses.",
     },
 ];
 

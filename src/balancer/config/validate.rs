@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use super::{BalanceConfig, backend_name, host_and_port};
 use crate::config::ConfigError;
 use crate::config::bounds::{
@@ -22,6 +24,7 @@ const BUFFER_BYTES_MAX_MAX: usize = 16 * 1024 * 1024;
 /// Checks everything, in the order of the documentation.
 pub(super) fn validate(config: &BalanceConfig) -> Result<(), ConfigError> {
     between("reactors", config.reactors, 1, REACTORS_MAX)?;
+    bounds::tls(&config.tls_cert, &config.tls_key, &config.tls_client_ca)?;
     plain("service_name", &config.service_name)?;
     config.validate_backends()?;
     config.validate_health()?;
@@ -49,6 +52,14 @@ impl BalanceConfig {
         }
         if let Some(Err(wrong)) = self.backends_dns.as_deref().map(host_and_port) {
             return Err(ConfigError::key("backends_dns", wrong));
+        }
+        if let Some(name) = &self.backend_tls_name
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            return Err(ConfigError::key(
+                "backend_tls_name",
+                format!("{name:?} is not a host name or address"),
+            ));
         }
         lasting("dns_interval", self.dns_interval, Duration::from_millis(100), HOUR)
     }

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::{ClientConnection, StreamOwned};
 
 use super::plan::Plan;
 use crate::balancer::health::Checked;
 use crate::balancer::roster::{BackendId, CheckOrder};
 use crate::reactor::door::is_exhausted;
+use crate::tls::Peers;
 
 /// Checks under way at once.
 const CHECKS_MAX: usize = 64;
@@ -40,7 +42,13 @@ pub(super) struct Checks {
 
 struct Check {
     id: BackendId,
-    stream: TcpStream,
+    /// As in [`CheckOrder::name`].
+    name: String,
+    wire: Wire,
+    /// Who it has to be, if TLS is to be spoken and is not yet.
+    peers: Option<Peers>,
+    /// Sent before that.
+    preface: &'static [u8],
     began: Instant,
     connected: bool,
     connect_timeout: Duration,
@@ -70,7 +78,10 @@ impl Checks {
             Ok(stream) => {
                 let check = Check {
                     id: order.id,
-                    stream,
+                    name: order.name.clone(),
+                    wire: Wire::Plain(stream),
+                    peers: plan.peers.clone(),
+                    preface: if plan.send_proxy_header { PROXY_LOCAL } else { &[] },
                     began: now,
                     connected: false,
                     connect_timeout: plan.connect_timeout(),
@@ -150,13 +161,14 @@ impl Check {
             return Ok(None);
         }
         self.connected = true;
+        self.begin()?;
         while !self.unsent.is_empty() {
-            let sent = retry(|| self.stream.write(&self.unsent))?;
+            let sent = retry(|| self.wire.write(&self.unsent))?;
             self.unsent.drain(..sent);
         }
         let mut buffer = [0; 2048];
         loop {
-            let count = retry(|| self.stream.read(&mut buffer))?;
+            let count = retry(|| self.wire.read(&mut buffer))?;
             self.answer.extend_from_slice(&buffer[..count]);
             if let Some(checked) = read_answer(&self.answer, count == 0) {
                 return Ok(Some(checked));
@@ -165,13 +177,77 @@ impl Check {
     }
 
     fn is_connected(&self) -> io::Result<bool> {
-        if let Some(error) = self.stream.take_error()? {
+        let Wire::Plain(stream) = &self.wire else { return Ok(true) };
+        if let Some(error) = stream.take_error()? {
             return Err(error);
         }
-        match self.stream.peer_addr() {
+        match stream.peer_addr() {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Check {
+    /// Sends what goes before TLS, and begins to speak that, if it is to be spoken.
+    fn begin(&mut self) -> io::Result<()> {
+        if let Wire::Plain(stream) = &mut self.wire {
+            while !self.preface.is_empty() {
+                let sent = retry(|| stream.write(self.preface))?;
+                self.preface = &self.preface[sent..];
+            }
+        }
+        let Some(peers) = self.peers.take() else { return Ok(()) };
+        let (config, name) = peers.of(&self.name).ok_or_else(|| {
+            io::Error::new(
+                ErrorKind::InvalidInput,
+                "its host is no name for a certificate; set backend_tls_name",
+            )
+        })?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        if let Wire::Plain(stream) = std::mem::replace(&mut self.wire, Wire::None) {
+            self.wire = Wire::Tls(Box::new(StreamOwned::new(connection, stream)));
+        }
+        Ok(())
+    }
+}
+
+/// The connection of a check.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// Between the two.
+    None,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.read(buffer),
+            // Who does not say farewell has ended all the same.
+            Wire::Tls(stream) => match stream.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+                read => read,
+            },
+            Wire::None => Ok(0),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.write(bytes),
+            Wire::Tls(stream) => stream.write(bytes),
+            Wire::None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Tls(stream) => stream.flush(),
+            Wire::Plain(_) | Wire::None => Ok(()),
         }
     }
 }
@@ -194,14 +270,12 @@ fn failure(error: &io::Error) -> Checked {
 }
 
 fn request(name: &str, plan: &Plan) -> Vec<u8> {
-    let mut request = if plan.send_proxy_header { PROXY_LOCAL.to_vec() } else { Vec::new() };
     let text = format!(
         "GET {} HTTP/1.1\r\nHost: {name}\r\nUser-Agent: throng-balance/{}\r\nConnection: close\r\n\r\n",
         plan.health_path,
         env!("CARGO_PKG_VERSION"),
     );
-    request.extend_from_slice(text.as_bytes());
-    request
+    text.into_bytes()
 }
 
 /// What an answer says, as soon as its head is whole.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::balancer::health::{TIME_MAX, Timings};
 use crate::balancer::roster::{Settings, Spec};
+use crate::tls::Peers;
 
 /// From the configuration. Times are taken as at least a millisecond, intervals
 /// as at least ten, and all as at most a day.
@@ -39,6 +40,8 @@ pub struct Plan {
     /// Whether backends expect a PROXY protocol header (version 2) before
     /// anything else; checks send one that says "local".
     pub send_proxy_header: bool,
+    /// Who backends have to be, where TLS is spoken with them, by checks too.
+    pub peers: Option<Peers>,
 }
 
 const INTERVAL_MIN: Duration = Duration::from_millis(10);

@@ -115,6 +115,7 @@ struct World {
 
 pub(super) fn plan(backends: Vec<Spec>) -> Plan {
     Plan {
+        peers: None,
         backends,
         backends_file: None,
         backends_dns: None,

@@ -9,6 +9,12 @@ pub enum Counter {
     Accepted,
     /// Calls of accept that failed, for want of descriptors or memory.
     AcceptErrors,
+    /// TLS handshakes with clients, with a signature.
+    TlsFull,
+    /// TLS handshakes with clients that went on from an earlier connection's.
+    TlsResumed,
+    /// Clients that broke the protocol of TLS, most of them in the handshake.
+    TlsFailed,
     /// Upgrades that a backend granted.
     Upgrades,
     /// Plain requests that a backend answered.
@@ -103,6 +109,17 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         "throng_balancer_accept_errors",
         "Calls of accept that failed, for want of descriptors or memory.",
     ),
+    CounterFamily {
+        name: "throng_balancer_tls_handshakes",
+        help: "TLS handshakes with clients, by outcome; failed counts later breaches of the protocol, too.",
+        unit: Unit::Count,
+        label: "outcome",
+        members: &[
+            (Counter::TlsFull, "full"),
+            (Counter::TlsResumed, "resumed"),
+            (Counter::TlsFailed, "failed"),
+        ],
+    },
     CounterFamily {
         name: "throng_balancer_requests",
         help: "Requests served: upgrades and plain ones that a backend answered, and those answered here.",

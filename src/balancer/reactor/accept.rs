@@ -33,7 +33,8 @@ impl Reactor {
                 }
                 Accepted::NoDescriptors => {
                     self.count(Counter::AcceptErrors, 1);
-                    if !self.spare.lend(&self.listener, refuse) {
+                    let tls = self.tls.identity.is_some();
+                    if !self.spare.lend(&self.listener, |stream| refuse(stream, tls)) {
                         // Whoever ends gives a descriptor back; until then this must not spin.
                         self.has_callers = false;
                         self.callers_left = true;
@@ -69,7 +70,7 @@ impl Reactor {
         let sockets_max = self.config.max_connections.saturating_add(SPARE_CONNECTIONS);
         if self.table.len() >= sockets_max || !self.table.has_room() {
             self.count(Counter::RefusedCapacity, 1);
-            return refuse(&mut stream);
+            return refuse(&mut stream, self.tls.identity.is_some());
         }
         let step = if self.config.proxy_protocol_in == ProxyProtocol::V2 { Step::Proxy } else { Step::Head };
         let slot = self.table.insert(Pair::accepted(stream, step, peer));
@@ -82,11 +83,18 @@ impl Reactor {
             return self.table.bury(slot);
         }
         self.set_due_in(slot, self.config.handshake_timeout);
+        if step == Step::Head {
+            self.begin_client_tls(slot, Vec::new());
+        }
     }
 }
 
-/// Best effort: the answer fits a fresh socket's buffer.
-fn refuse(stream: &mut TcpStream) {
+/// Best effort: the answer fits a fresh socket's buffer. Who speaks TLS would
+/// not understand it before a handshake, which is what there is no room for.
+fn refuse(stream: &mut TcpStream, tls: bool) {
+    if tls {
+        return;
+    }
     let mut answer = Vec::new();
     Response::error(503, "the balancer has as many connections as it can hold")
         .with("Retry-After", "5")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Reactor;
 use super::opening::Failure;
 use super::pair::{Opening, Side, Stage, Step};
-use super::pump::{Gulp, gulp};
+use super::pump::Gulp;
 use crate::balancer::director::Observed;
 use crate::balancer::head::{self, Answer, Asked};
 
@@ -19,9 +19,9 @@ impl Reactor {
             if pair.step() != Some(Step::Answering) || !pair.backend_end.readable {
                 return;
             }
-            match gulp(pair, Side::Backend, &mut self.buffer) {
+            match self.gulp(slot, Side::Backend) {
                 Gulp::Bytes(count) => {
-                    if let Some(opening) = pair.opening() {
+                    if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) {
                         opening.answer.extend_from_slice(&self.buffer[..count]);
                     }
                     self.take_answer(slot);
@@ -82,6 +82,8 @@ impl Reactor {
             // No upgrade, and nothing more may follow on this connection.
             pair.is_websocket = false;
             pair.body_left = 0;
+            self.says_farewell(slot, Side::Backend);
+            let Some(pair) = self.table.get(slot) else { return };
             let shut = pair.backend.as_ref().map(|stream| stream.shutdown(std::net::Shutdown::Write));
             pair.backend_end.shut = shut.is_some();
         }

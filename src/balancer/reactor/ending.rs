@@ -55,6 +55,7 @@ impl Reactor {
             self.held_bytes -= held.to_client.len() + held.to_backend.len();
         }
         let listened = matches!(pair.stage, Stage::Listening);
+        self.tls.remove(slot, Side::Client);
         let is_websocket = pair.is_websocket;
         self.drop_backend(slot);
         self.shared.metrics.thread(self.me).ended(reason);
@@ -80,6 +81,7 @@ impl Reactor {
         if let Some(backend) = pair.at.take() {
             backend.release();
         }
+        self.tls.remove(slot, Side::Backend);
     }
 
     /// When a row is to be looked at next; `NEVER` for not at all.

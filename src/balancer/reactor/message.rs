@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustls::ServerConfig;
 
 use super::survey::Survey;
 use crate::balancer::config::BalanceConfig;
 use crate::balancer::roster::BackendId;
 use crate::reactor::mailbox::Weigh;
+use crate::tls::Peers;
 
 /// Travels in a reactor's bounded mailbox.
 #[derive(Debug)]
@@ -42,6 +44,13 @@ pub enum Order {
     Abort,
     /// New settings.
     Reload(Arc<BalanceConfig>),
+    /// Who we are to clients, and who backends have to be, from now on, where TLS is spoken.
+    Tls {
+        /// To clients.
+        identity: Option<Arc<ServerConfig>>,
+        /// Backends.
+        peers: Option<Peers>,
+    },
     /// End the thread.
     Stop,
 }

@@ -20,6 +20,7 @@ mod pair;
 mod pump;
 mod queue;
 mod request;
+mod sealed;
 mod shared;
 mod survey;
 mod timers;
@@ -54,6 +55,7 @@ use crate::reactor::message::News;
 use ending::Closing;
 use own::Pending;
 use pair::{Pair, Side, Stage, Step};
+use sealed::Tls;
 use timers::{Millis, Timers};
 
 const WAKER: Token = Token(usize::MAX);
@@ -128,6 +130,8 @@ pub struct Reactor {
     inbox: Inbox<ReactorMessage>,
     orders: Inbox<Order>,
     table: ConnTable<Pair>,
+    /// The sessions of those that speak TLS.
+    tls: Tls,
     /// What is known of the backends, and in which version.
     directory: Arc<Directory>,
     picker: Picker,
@@ -171,10 +175,11 @@ impl Reactor {
         Ok(Reactor {
             me: parts.me,
             table: ConnTable::with_capacity(parts.me, rows),
+            tls: Tls::default(),
             directory: shared.directory(),
             picker: Picker::new(config.strategy, fastrand::u64(..), shared.rotor.clone()),
             shared,
-            buffer: vec![0; config.buffer_bytes_max].into_boxed_slice(),
+            buffer: buffer(&config),
             config,
             news,
             poll: parts.poll,
@@ -242,7 +247,9 @@ impl Reactor {
         self.table.reap();
         if self.now >= self.tidy_at {
             self.tidy_at = self.now + TIDY_MS;
-            self.table.shrink();
+            if self.table.shrink() {
+                self.tls.shrink(self.table.high_water());
+            }
         }
         self.publish_gauges();
         true
@@ -268,6 +275,7 @@ impl Reactor {
                 Order::Close => self.begin_closing(),
                 Order::Abort => self.abort(),
                 Order::Reload(config) => self.reload(config),
+                Order::Tls { identity, peers } => (self.tls.identity, self.tls.peers) = (identity, peers),
                 Order::Stop => return false,
             }
         }
@@ -278,7 +286,7 @@ impl Reactor {
         let before = std::mem::replace(&mut self.config, config);
         self.picker.set_strategy(self.config.strategy);
         if before.buffer_bytes_max != self.config.buffer_bytes_max {
-            self.buffer = vec![0; self.config.buffer_bytes_max].into_boxed_slice();
+            self.buffer = buffer(&self.config);
         }
         if before.idle_timeout != self.config.idle_timeout {
             self.watch_all_idle();
@@ -315,6 +323,10 @@ impl Reactor {
         let end = pair.end(side);
         end.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         end.closing |= event.is_read_closed() || event.is_error();
+        if event.is_writable() {
+            self.has_room(slot, side);
+        }
+        let Some(pair) = self.table.get(slot) else { return };
         match (&pair.stage, side) {
             (Stage::Opening(opening), Side::Client) => match opening.step {
                 Step::Proxy | Step::Head => self.read_request(slot),
@@ -364,6 +376,12 @@ impl Reactor {
 /// WebSocket has nothing to end before it is one.
 fn end_is_over(pair: &Pair) -> bool {
     pair.is_websocket && pair.client_end.closing
+}
+
+/// Where bytes are read to: a whole record of TLS, where that is spoken.
+fn buffer(config: &BalanceConfig) -> Box<[u8]> {
+    let least = if config.tls_cert.is_some() || config.backend_tls { limits::READ_BUFFER_BYTES } else { 0 };
+    vec![0; config.buffer_bytes_max.max(least)].into_boxed_slice()
 }
 
 /// What a reactor's thread does before its first turn. With `foreign`, the

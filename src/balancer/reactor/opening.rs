@@ -1,15 +1,14 @@
 //! From a request to a backend that has it: one is picked, connected to and
 //! asked, and replaced by another if it fails, before the client notices.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mio::Interest;
 use mio::net::TcpStream;
 
-use super::Reactor;
 use super::pair::{End, Side, Stage, Step};
+use super::{Reactor, pump};
 use crate::balancer::director::Observed;
 use crate::balancer::ended::Ended;
 use crate::balancer::metrics::Counter;
@@ -99,7 +98,11 @@ impl Reactor {
             Some(Step::Answering) => self.forward(slot),
             _ => return,
         }
+        let was_established = self.is_established(slot, Side::Backend);
         self.read_answer(slot);
+        if !was_established && self.is_established(slot, Side::Backend) {
+            self.forward(slot);
+        }
     }
 
     /// Finds out whether a connection came about (connect(2), EINPROGRESS).
@@ -114,6 +117,9 @@ impl Reactor {
             // An event too early: there will be another.
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return,
             Err(error) => return self.backend_failed(slot, &Failure::Connect(&error.to_string())),
+        }
+        if let Err(why) = self.begin_backend_tls(slot) {
+            return self.backend_failed(slot, &Failure::Connect(&why));
         }
         if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) {
             opening.step = Step::Answering;
@@ -135,18 +141,19 @@ impl Reactor {
 
     /// Sends the backend what it has not taken of the request.
     fn forward(&mut self, slot: u32) {
-        let Some(pair) = self.table.get(slot) else { return };
-        let (Stage::Opening(opening), Some(stream)) = (&mut pair.stage, pair.backend.as_mut()) else {
+        if !self.is_established(slot, Side::Backend) {
             return;
-        };
-        while opening.forwarded < opening.forward.len() {
-            match stream.write(&opening.forward[opening.forwarded..]) {
-                Ok(count) => opening.forwarded += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                // Perhaps it has said why before it closed: that is read next.
-                Err(_) => return,
-            }
+        }
+        let Some(pair) = self.table.get(slot) else { return };
+        let Stage::Opening(opening) = &mut pair.stage else { return };
+        let (forward, begun) = (std::mem::take(&mut opening.forward), opening.forwarded);
+        let written = pump::write(pair, Side::Backend, &forward[begun..], self.tls.get(slot, Side::Backend));
+        let Some(opening) = pair.opening() else { return };
+        opening.forward = forward;
+        // Perhaps it has said why before it closed: that is read next.
+        opening.forwarded += written.unwrap_or(0);
+        if opening.forwarded < opening.forward.len() {
+            return;
         }
         // Now the rest of the body, as it comes.
         self.write_held(slot, Side::Backend);

@@ -92,6 +92,8 @@ pub(super) struct Opening {
     pub(super) peer: SocketAddr,
     /// What the client has sent: the request and perhaps what follows.
     pub(super) request: Vec<u8>,
+    /// What the backend is sent before TLS begins: a PROXY header, perhaps.
+    pub(super) preface: Vec<u8>,
     /// What the backend is sent first.
     pub(super) forward: Vec<u8>,
     /// Bytes of body at its end.
@@ -124,6 +126,7 @@ impl Opening {
             step,
             peer,
             request: Vec::new(),
+            preface: Vec::new(),
             forward: Vec::new(),
             follows: 0,
             early: Box::default(),

@@ -12,6 +12,7 @@ use super::Reactor;
 use super::pair::{Pair, Side, Stage, Step};
 use crate::balancer::ended::Ended;
 use crate::balancer::metrics::Counter;
+use crate::tls::{Channel, Scratch, Session};
 
 /// Buffers read from one side in one turn before others get theirs.
 const BUFFERS_PER_TURN: usize = 4;
@@ -33,12 +34,12 @@ impl Reactor {
     /// takes no more, or others are to have their turn.
     pub(super) fn pump(&mut self, slot: u32, from: Side) {
         let mut budget = BUFFERS_PER_TURN * self.buffer.len();
-        while let Some(pair) = self.table.get(slot).filter(|pair| pair.wants_from(from)) {
+        while self.table.get(slot).is_some_and(|pair| pair.wants_from(from)) {
             if budget == 0 {
                 // Or the buffer is in use further up the stack.
                 return self.go_on_later(slot);
             }
-            match gulp(pair, from, &mut self.buffer) {
+            match self.gulp(slot, from) {
                 Gulp::Bytes(count) => {
                     budget = budget.saturating_sub(count);
                     let buffer = std::mem::take(&mut self.buffer);
@@ -50,6 +51,14 @@ impl Reactor {
                 Gulp::Broken(error) => self.on_broken(slot, from, &error),
             }
         }
+    }
+
+    /// Reads from a side once.
+    pub(super) fn gulp(&mut self, slot: u32, from: Side) -> Gulp {
+        if self.tls.get(slot, from).is_some() {
+            return self.gulp_sealed(slot, from);
+        }
+        self.table.get(slot).map_or(Gulp::Nothing, |pair| gulp(pair, from, &mut self.buffer))
     }
 
     /// The pair has more to read; it is its turn again in the next one.
@@ -136,7 +145,7 @@ impl Reactor {
         let Some(pair) = self.table.get(slot) else { return };
         let sent = match pair.holds(to) {
             true => Ok(0),
-            false => write(pair, to, bytes),
+            false => write(pair, to, bytes, self.tls.get(slot, to)),
         };
         match sent {
             Ok(count) if count < bytes.len() => {
@@ -156,7 +165,7 @@ impl Reactor {
         if pair.holds(to) {
             let mut held = pair.held.take().unwrap_or_default();
             let bytes = held.of(to);
-            let written = write(pair, to, bytes);
+            let written = write(pair, to, bytes, self.tls.get(slot, to));
             if let Ok(count) = written {
                 bytes.drain(..count);
                 if bytes.is_empty() {
@@ -176,6 +185,10 @@ impl Reactor {
     /// If nothing is held for a side: its direction is shut when that was all,
     /// else more is read for it.
     pub(super) fn after_flush(&mut self, slot: u32, to: Side) {
+        if self.tls.unsent_bytes(slot, to) > 0 {
+            // An event says when to go on.
+            return;
+        }
         let Some(pair) = self.table.get(slot).filter(|pair| !pair.holds(to)) else { return };
         let is_all = match (&pair.stage, to) {
             (Stage::Parting, Side::Client) => true,
@@ -191,6 +204,9 @@ impl Reactor {
 
     /// Tells a side that no more will come.
     fn shut(&mut self, slot: u32, to: Side) {
+        if !self.says_farewell(slot, to) {
+            return;
+        }
         let Some(pair) = self.table.get(slot) else { return };
         let end = pair.end(to);
         if !end.shut {
@@ -263,7 +279,7 @@ impl Reactor {
                 if pair.is_lost() { self.lose_backend(slot) } else { self.end(slot, Ended::BackendBroke) }
             }
             (Stage::Parting, Side::Backend) => self.drop_backend(slot),
-            (_, Side::Client) => self.end(slot, Ended::ClientBroke),
+            (_, Side::Client) => self.end(slot, Ended::of_client(error)),
             (_, Side::Backend) => {}
         }
     }
@@ -310,7 +326,7 @@ impl Pair {
 /// Reads from a side once. A read that did not fill the buffer emptied the
 /// socket, so unless the peer has ended its direction the next event says when
 /// there is more (epoll(7), edge-triggered).
-pub(super) fn gulp(pair: &mut Pair, from: Side, buffer: &mut [u8]) -> Gulp {
+fn gulp(pair: &mut Pair, from: Side, buffer: &mut [u8]) -> Gulp {
     let read = loop {
         let Some(stream) = pair.stream(from) else { break Ok(None) };
         match stream.read(buffer) {
@@ -329,12 +345,24 @@ pub(super) fn gulp(pair: &mut Pair, from: Side, buffer: &mut [u8]) -> Gulp {
     }
 }
 
-/// Writes as much as a side takes.
-fn write(pair: &mut Pair, to: Side, bytes: &[u8]) -> io::Result<usize> {
-    let Some(stream) = pair.stream(to) else { return Ok(bytes.len()) };
+/// Writes as much as a side takes, sealed if it has a session.
+pub(super) fn write(
+    pair: &mut Pair,
+    to: Side,
+    bytes: &[u8],
+    session: Option<(&mut Session, &mut Scratch)>,
+) -> io::Result<usize> {
+    let Some(socket) = pair.stream(to) else { return Ok(bytes.len()) };
+    match session {
+        None => write_all(socket, bytes),
+        Some((session, scratch)) => write_all(&mut Channel { session, socket, scratch }, bytes),
+    }
+}
+
+fn write_all(to: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while written < bytes.len() {
-        match stream.write(&bytes[written..]) {
+        match to.write(&bytes[written..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

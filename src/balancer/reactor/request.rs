@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::Reactor;
 use super::pair::{Client, KnownBy, Side, Stage, Step};
-use super::pump::{Gulp, gulp};
+use super::pump::Gulp;
 use super::timers::Millis;
 use crate::balancer::config::ProxyProtocol;
 use crate::balancer::ended::Ended;
@@ -22,16 +22,16 @@ impl Reactor {
             if !is_reading || !pair.client_end.readable {
                 return;
             }
-            match gulp(pair, Side::Client, &mut self.buffer) {
+            match self.gulp(slot, Side::Client) {
                 Gulp::Bytes(count) => {
-                    if let Some(opening) = pair.opening() {
+                    if let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) {
                         opening.request.extend_from_slice(&self.buffer[..count]);
                     }
                     self.take_request(slot);
                 }
                 Gulp::End => return self.end(slot, Ended::ClientLeft),
                 Gulp::Nothing => return,
-                Gulp::Broken(_) => return self.end(slot, Ended::ClientBroke),
+                Gulp::Broken(error) => return self.end(slot, Ended::of_client(&error)),
             }
         }
     }
@@ -44,7 +44,7 @@ impl Reactor {
         let Some(opening) = self.table.get(slot).and_then(|pair| pair.opening()) else { return };
         let (bytes, peer) = (std::mem::take(&mut opening.request), opening.peer);
         let config = self.config.clone();
-        let via = Via { peer: peer.ip(), trusted: &config.trusted_proxies, tls: false };
+        let via = Via { peer: peer.ip(), trusted: &config.trusted_proxies, tls: config.tls_cert.is_some() };
         match head::read_request(&bytes, &via) {
             Ok(Parsed::Partial) => self.put_back(slot, bytes),
             Ok(Parsed::Complete(request)) => {
@@ -97,7 +97,11 @@ impl Reactor {
                 opening.request.drain(..length);
                 opening.step = Step::Head;
                 opening.peer = header.source.unwrap_or(opening.peer);
-                true
+                if self.tls.identity.is_none() {
+                    return true;
+                }
+                let rest = std::mem::take(&mut opening.request);
+                self.begin_client_tls(slot, rest)
             }
             Err(error) => {
                 log::debug!("{}: {error}", opening.peer);
@@ -119,7 +123,9 @@ impl Reactor {
         let (peer, port) = (opening.peer, opening.peer.port());
         if config.proxy_protocol_out == ProxyProtocol::V2 {
             let destination = pair.client.local_addr().unwrap_or(self.shared.address);
-            proxy_protocol::write_v2(&mut opening.forward, peer, destination);
+            // Where TLS is spoken it goes before that.
+            let to = if config.backend_tls { &mut opening.preface } else { &mut opening.forward };
+            proxy_protocol::write_v2(to, peer, destination);
         }
         head::write_request(&mut opening.forward, request, via);
         let follows = &bytes[request.head_len..];

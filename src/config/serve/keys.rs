@@ -3,15 +3,16 @@
 use super::Config;
 use crate::config::key::{LIVE, RESTART, key};
 use crate::config::value::{
-    ADDRESS, ADDRESS_RATE, ALGORITHMS, AUTH, COUNT, DURATION, LABELS, LOG_FORMAT, LOG_LEVEL, NAMES, NETWORKS,
-    OPTIONAL_TEXT, ORIGINS, PATH, PERMISSION, PORT, RATE, REACTORS, SECRET, SIZE, SLOW_CONSUMER, SWITCH,
-    TEXT, WS_PORT,
+    ADDRESS, ADDRESS_RATE, ALGORITHMS, AUTH, CLIENT_AUTH, COUNT, DURATION, LABELS, LOG_FORMAT, LOG_LEVEL,
+    NAMES, NETWORKS, OPTIONAL_TEXT, ORIGINS, PATH, PERMISSION, PORT, RATE, REACTORS, SECRET, SIZE,
+    SLOW_CONSUMER, SWITCH, TEXT, TLS_LISTENER, WS_PORT,
 };
 use crate::config::{Key, Section};
 
 /// Every key, in the order of the documentation.
 pub(super) static SECTIONS: &[Section<Config>] = &[
     Section { title: "Listening", keys: LISTENING },
+    Section { title: "TLS", keys: TLS },
     Section { title: "Identity", keys: IDENTITY },
     Section { title: "Limits", keys: LIMITS },
     Section { title: "Timeouts", keys: TIMEOUTS },
@@ -44,6 +45,28 @@ const LISTENING: &[Key<Config>] = &[
     key! { private_fd_tables: SWITCH, RESTART, "private-fd-tables",
         "Give every reactor a descriptor table of its own, so that the limit on open files counts per \
          reactor.",
+    },
+];
+
+const TLS: &[Key<Config>] = &[
+    key! { tls_cert: PATH, RESTART, "tls-cert",
+        "PEM file of the certificate that clients are shown, followed by those that lead to its authority. \
+         With it and tls_key the listeners speak TLS, and nothing else. Both files are read again at a \
+         reload.",
+    },
+    key! { tls_key: PATH, RESTART, "tls-key",
+        "PEM file of its private key, not encrypted.",
+    },
+    key! { tls_listener: TLS_LISTENER, RESTART, "tls-listener",
+        "Which listeners speak TLS: both, http (that of port) or ws (that of ws_port).",
+    },
+    key! { tls_client_ca: PATH, RESTART, "tls-client-ca",
+        "PEM file of the authorities whose certificates clients are asked for. It is read again at a \
+         reload.",
+    },
+    key! { tls_client_auth: CLIENT_AUTH, RESTART, "tls-client-auth",
+        "Whether a client must show such a certificate: required, or optional, so that one without is \
+         taken too.",
     },
 ];
 

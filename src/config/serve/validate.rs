@@ -10,7 +10,7 @@ use crate::config::bounds::{
     plain, sizes,
 };
 use crate::config::text::size_text as size;
-use crate::config::{Auth, ConfigError};
+use crate::config::{Auth, ConfigError, TlsListener};
 use crate::limits::{CLUSTER_TEXT_BYTES, REACTORS_MAX, STREAM_RING_BYTES};
 
 const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
@@ -41,6 +41,10 @@ impl Config {
     fn validate_listeners(&self) -> Result<(), ConfigError> {
         if self.port != 0 && self.ws_port == Some(self.port) {
             return Err(ConfigError::key("ws_port", "is the same as port; use off for a single port"));
+        }
+        bounds::tls(&self.tls_cert, &self.tls_key, &self.tls_client_ca)?;
+        if self.tls_cert.is_some() && self.tls_listener == TlsListener::Ws && self.ws_port.is_none() {
+            return Err(ConfigError::key("tls_listener", "is ws, but ws_port is off"));
         }
         between("reactors", self.reactors, 1, REACTORS_MAX)
     }

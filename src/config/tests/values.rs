@@ -12,6 +12,11 @@ const SERVE: Values = &[
     ("bind", &["::1"], "'::1'"),
     ("reactors", &["7"], "7"),
     ("private_fd_tables", &["true"], "true"),
+    ("tls_cert", &["/cert.pem"], "'/cert.pem'"),
+    ("tls_key", &["/key.pem"], "'/key.pem'"),
+    ("tls_listener", &["http"], "'http'"),
+    ("tls_client_ca", &["/clients.pem"], "'/clients.pem'"),
+    ("tls_client_auth", &["optional"], "'optional'"),
     ("node_id", &["n1"], "'n1'"),
     ("service_name", &["s"], "'s'"),
     ("labels", &["a=1", "b=2"], "{ b = '2', a = 1 }"),
@@ -63,6 +68,10 @@ const BALANCE: Values = &[
     ("reactors", &["7"], "7"),
     ("private_fd_tables", &["true"], "true"),
     ("proxy_protocol_in", &["v2"], "'v2'"),
+    ("tls_cert", &["/cert.pem"], "'/cert.pem'"),
+    ("tls_key", &["/key.pem"], "'/key.pem'"),
+    ("tls_client_ca", &["/clients.pem"], "'/clients.pem'"),
+    ("tls_client_auth", &["optional"], "'optional'"),
     ("service_name", &["s"], "'s'"),
     ("backends", &["b:1", "b:2,weight=3,max=4"], "['b:1', 'b:2,weight=3,max=4']"),
     ("backends_file", &["/b"], "'/b'"),
@@ -70,6 +79,9 @@ const BALANCE: Values = &[
     ("dns_interval", &["1s"], "'1s'"),
     ("strategy", &["user_hash"], "'user_hash'"),
     ("proxy_protocol_out", &["v2"], "'v2'"),
+    ("backend_tls", &["true"], "true"),
+    ("backend_ca", &["/nodes.pem"], "'/nodes.pem'"),
+    ("backend_tls_name", &["node.example"], "'node.example'"),
     ("health_path", &["/livez"], "'/livez'"),
     ("health_interval", &["3s"], "'3s'"),
     ("health_timeout", &["500ms"], "'500ms'"),
@@ -103,8 +115,14 @@ const BALANCE: Values = &[
 const APART: [&str; 3] = ["auth", "jwt_key_file", "jwt_jwks_file"];
 
 /// What a command needs besides the key that is tried, as variables.
-const A_KEY: &[(&str, &str)] = &[("THRONG_AUTH", "jwt"), ("THRONG_JWT_KEY_FILE", "/k.pem")];
-const A_BACKEND: &[(&str, &str)] = &[("THRONG_BACKENDS", "a:1")];
+const FOR_A_NODE: &[(&str, &str)] = &[
+    ("THRONG_TLS_CERT", "/c"),
+    ("THRONG_TLS_KEY", "/k"),
+    ("THRONG_AUTH", "jwt"),
+    ("THRONG_JWT_KEY_FILE", "/k.pem"),
+];
+const A_BACKEND: &[(&str, &str)] =
+    &[("THRONG_BACKENDS", "a:1"), ("THRONG_TLS_CERT", "/c"), ("THRONG_TLS_KEY", "/k")];
 
 fn variable_text<C>(key: &Key<C>, parts: &[&str]) -> String {
     parts.join(if key.shape == Shape::SpacedList { " " } else { "," })
@@ -117,11 +135,8 @@ fn every_key_through_every_layer() {
         assert_eq!(values.len() + apart + 1, C::keys().count());
         for (name, parts, toml) in values {
             let key: &Key<C> = key::find(name).expect("a key");
+            let mut expected = load::<C>(flags(None, &[]), needed).expect("valid").0;
             let needed: Vec<_> = needed.iter().copied().filter(|(name, _)| *name != key.variable()).collect();
-            let mut expected = match needed[..] {
-                [] => C::default(),
-                _ => load::<C>(flags(None, &[]), &needed).expect("valid").0,
-            };
             let before = expected.clone();
             key.read(&mut expected, &owned(parts)).expect("a value");
             assert!(!key.is_same(&expected, &before), "{name} is tried with its default");
@@ -145,7 +160,7 @@ fn every_key_through_every_layer() {
             }
         }
     }
-    check::<Config>(SERVE, A_KEY);
+    check::<Config>(SERVE, FOR_A_NODE);
     check::<BalanceConfig>(BALANCE, A_BACKEND);
 }
 
@@ -190,7 +205,7 @@ fn what_is_printed_is_a_configuration_file() {
             assert_eq!(again, config);
         }
     }
-    check::<Config>(SERVE, A_KEY);
+    check::<Config>(SERVE, FOR_A_NODE);
     check::<BalanceConfig>(BALANCE, A_BACKEND);
 }
 
@@ -221,14 +236,17 @@ fn every_key_is_live_or_needs_a_restart() {
         assert_eq!(waiting, restart);
     }
     let listening = ["port", "ws_port", "bind", "reactors", "private_fd_tables"];
+    let tls = ["tls_cert", "tls_key", "tls_listener", "tls_client_ca", "tls_client_auth"];
     let identity = ["node_id", "service_name", "labels"];
     let authentication = ["auth", "jwt_key_file", "jwt_jwks_file"];
     let cluster = Config::sections().iter().find(|section| section.title == "Cluster").expect("a section");
     let cluster: Vec<&str> = cluster.keys.iter().map(|key| key.name).collect();
-    let restart = [&listening[..], &identity, &authentication, &cluster, &["log_format"]].concat();
-    check::<Config>(SERVE, A_KEY, &restart);
+    let restart = [&listening[..], &tls, &identity, &authentication, &cluster, &["log_format"]].concat();
+    check::<Config>(SERVE, FOR_A_NODE, &restart);
 
     let listening = ["port", "bind", "reactors", "private_fd_tables", "proxy_protocol_in"];
-    let rest = ["service_name", "proxy_protocol_out", "log_format"];
-    check::<BalanceConfig>(BALANCE, A_BACKEND, &[&listening[..], &rest].concat());
+    let tls = ["tls_cert", "tls_key", "tls_client_ca", "tls_client_auth"];
+    let backends = ["proxy_protocol_out", "backend_tls", "backend_ca", "backend_tls_name"];
+    let restart = [&listening[..], &tls, &["service_name"], &backends, &["log_format"]].concat();
+    check::<BalanceConfig>(BALANCE, A_BACKEND, &restart);
 }
