@@ -6,6 +6,7 @@
 //! and one at the row's flags.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Reactor;
@@ -28,13 +29,18 @@ impl Reactor {
     /// # Errors
     /// The answer to a token that is not believed: 400, 401 or 403. It is
     /// counted, unless it is a malformed request.
-    pub(super) fn authenticate(&self, slot: u32, head: &Head<'_>) -> Result<Option<Bearer>, Response> {
+    pub(super) fn authenticate(
+        &self,
+        slot: u32,
+        head: &Head<'_>,
+        client: IpAddr,
+    ) -> Result<Option<Bearer>, Response> {
         let Some(ring) = &self.shared.token_keys else { return Ok(None) };
         self.believe(ring, head).map(Some).map_err(|fault| {
             if fault.status() != 400 {
                 self.count(Counter::Unauthorized, 1);
             }
-            log::debug!("{} is refused: {fault}", self.name(slot));
+            log::debug!("{} of {client} is refused: {fault}", self.name(slot));
             fault.into()
         })
     }

@@ -72,7 +72,7 @@ impl Reactor {
             ));
         }
         // After all that is cheap: a signature costs more than the rest of a handshake.
-        let bearer = self.authenticate(slot, head).inspect_err(|_| self.shared.release())?;
+        let bearer = self.authenticate(slot, head, client).inspect_err(|_| self.shared.release())?;
         let endpoint = if head.path == "/echo" { Endpoint::Echo } else { Endpoint::Hub };
         let whose = match &bearer {
             _ if endpoint == Endpoint::Echo => Whose::Anonymous,
