@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, never, select, tick};
 use sd_notify::NotifyState;
 
+use crate::cli::EXIT_USAGE;
 use crate::config::{Loader, Settings};
 use crate::descriptors;
 use crate::drain::Phase;
@@ -103,7 +104,7 @@ pub fn run<S: Service>(
 
 fn refuse(error: &StartError) -> ExitCode {
     eprintln!("throng: {error}");
-    ExitCode::from(EXIT_FAILED)
+    ExitCode::from(if matches!(error, StartError::Config(_)) { EXIT_USAGE } else { EXIT_FAILED })
 }
 
 /// The line that people and scripts wait for, and its counterpart for systemd.

@@ -25,6 +25,8 @@ pub enum Counter {
     DrainingRefused,
     /// Upgrades refused because the home of the user takes no more messages (503).
     OverloadRefused,
+    /// Upgrades refused for their token, or for want of one (401, 403).
+    Unauthorized,
     /// TLS handshakes with a signature.
     TlsFull,
     /// TLS handshakes that went on from an earlier connection's.
@@ -35,6 +37,10 @@ pub enum Counter {
     MessagesReceived,
     /// Text messages that were no JSON or lacked a field.
     MessagesInvalid,
+    /// Messages to everybody that the client may not send.
+    BroadcastsDenied,
+    /// Messages to a user that the client may not send.
+    SendsDenied,
     /// Messages handed to connections.
     MessagesSent,
     /// Bytes read from sockets.
@@ -87,11 +93,15 @@ pub enum Counter {
     ClusterReturned,
     /// Times the link to Redis broke.
     ClusterLinkLosses,
+    /// Times the keys of tokens were read again and taken over.
+    KeysTakenOver,
+    /// Times they were read again and could not be used.
+    KeysRefused,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = Counter::ClusterLinkLosses as usize + 1;
+    pub const COUNT: usize = Counter::KeysRefused as usize + 1;
 }
 
 /// Something that goes up and down.
@@ -149,6 +159,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::CapacityRefused, "capacity"),
             (Counter::DrainingRefused, "draining"),
             (Counter::OverloadRefused, "overloaded"),
+            (Counter::Unauthorized, "unauthorized"),
         ],
     },
     CounterFamily {
@@ -172,6 +183,13 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         "throng_messages_invalid",
         "Text messages received that were no JSON or lacked a field.",
     ),
+    CounterFamily {
+        name: "throng_messages_denied",
+        help: "Messages that clients may not send, by what they asked for.",
+        unit: Unit::Count,
+        label: "action",
+        members: &[(Counter::BroadcastsDenied, "broadcast"), (Counter::SendsDenied, "send_message")],
+    },
     one(&[(Counter::MessagesSent, "")], "throng_messages_sent", "WebSocket messages handed to connections."),
     CounterFamily {
         name: "throng_received",
@@ -269,6 +287,13 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         "Clients' messages that came back because their users had left the node.",
     ),
     one(&[(Counter::ClusterLinkLosses, "")], "throng_cluster_link_losses", "Times the link to Redis broke."),
+    CounterFamily {
+        name: "throng_token_keys_reads",
+        help: "Times the keys of clients' tokens were read again, by whether they could be used.",
+        unit: Unit::Count,
+        label: "outcome",
+        members: &[(Counter::KeysTakenOver, "taken_over"), (Counter::KeysRefused, "refused")],
+    },
     one(
         &[(Counter::LogLinesDropped, "")],
         "throng_log_lines_dropped",

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::supervisor::{Crew, order};
+use super::token_keys::KeyWatch;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::drain::{Phase, Plan};
@@ -20,6 +21,7 @@ pub(super) struct Node {
     pub(super) orders: Vec<Mailbox<Order>>,
     pub(super) cluster: Option<Cluster>,
     pub(super) tls: Option<Certificate>,
+    pub(super) key_watch: Option<KeyWatch>,
 }
 
 impl Crew for Node {
@@ -53,6 +55,9 @@ impl Crew for Node {
         if let Some(identity) = self.tls.as_mut().and_then(Certificate::reload) {
             order(&self.orders, || Order::Tls(identity.clone()));
         }
+        if let Some(watch) = &self.key_watch {
+            watch.read_again();
+        }
     }
 
     fn has_drained(&self, took: Duration, _: &Tally) {
@@ -62,6 +67,9 @@ impl Crew for Node {
     fn stop(&mut self) {
         if let Some(cluster) = self.cluster.take() {
             cluster.stop();
+        }
+        if let Some(watch) = self.key_watch.take() {
+            watch.stop();
         }
         order(&self.orders, || Order::Stop);
     }
