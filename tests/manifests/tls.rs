@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -18,20 +19,20 @@ const COMPONENTS: [(&str, &str, &str); 2] = [
 ];
 
 /// What a component makes of a pod, and the settings it adds.
-fn read(component: &str, kind: &str) -> (Value, BTreeMap<String, String>) {
+pub(crate) fn read(component: &str, kind: &str, settings: &str) -> (Value, BTreeMap<String, String>) {
     let patches = document(&path(component).join("kustomization.yaml"))["patches"].clone();
     let patches = patches.as_array().unwrap();
     let patch = patches.iter().find(|patch| patch["target"]["kind"] == kind).unwrap();
     let patched: Value = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
     assert_eq!(patched["metadata"]["name"], patch["target"]["name"]);
-    let settings = variables(&path(component).join("tls.env"));
+    let settings = variables(&path(component).join(settings));
     (patched["spec"]["template"]["spec"].clone(), settings)
 }
 
 #[test]
 fn the_program_is_told_where_the_secret_is() {
     for (component, kind, command) in COMPONENTS {
-        let (pod, mut settings) = read(component, kind);
+        let (pod, mut settings) = read(component, kind, "tls.env");
         let container = &pod["containers"][0];
         let mount = &container["volumeMounts"][0];
         assert!(mount["subPath"].is_null(), "{component}: it would never be replaced");
@@ -54,14 +55,16 @@ fn the_program_is_told_where_the_secret_is() {
 
 /// A Secret as the kubelet mounts it: files are links into the folder that the
 /// link `..data` leads to, which is all that an update replaces.
-struct Secret {
-    mounted: PathBuf,
+pub(crate) struct Secret {
+    pub(crate) mounted: PathBuf,
     updates: u32,
 }
 
 impl Secret {
-    fn mount(files: &[(&str, &str)]) -> Secret {
-        let mounted = std::env::temp_dir().join(format!("throng-secret-{}", std::process::id()));
+    pub(crate) fn mount(files: &[(&str, &str)]) -> Secret {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mounted = std::env::temp_dir().join(format!("throng-secret-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&mounted);
         fs::create_dir_all(&mounted).unwrap();
         let mut secret = Secret { mounted, updates: 0 };
@@ -72,7 +75,7 @@ impl Secret {
         secret
     }
 
-    fn update(&mut self, files: &[(&str, &str)]) {
+    pub(crate) fn update(&mut self, files: &[(&str, &str)]) {
         self.updates += 1;
         let folder = format!("..{}", self.updates);
         fs::create_dir(self.mounted.join(&folder)).unwrap();
@@ -104,7 +107,7 @@ fn a_new_certificate_is_shown_without_a_signal() {
     };
     let (old, new) = (made(), made());
     let mut secret = Secret::mount(&[("tls.crt", &old.0), ("tls.key", &old.1)]);
-    let (_, settings) = read(COMPONENTS[0].0, COMPONENTS[0].1);
+    let (_, settings) = read(COMPONENTS[0].0, COMPONENTS[0].1, "tls.env");
     let launch = settings.iter().fold(Launch::serve(&["--reactors", "1"]), |launch, (name, file)| {
         launch.variable(name, &file.replacen("/tls", secret.mounted.to_str().unwrap(), 1))
     });

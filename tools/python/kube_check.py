@@ -14,7 +14,7 @@ VERSION = "1.32"
 CLUSTER_SCOPED = ["Namespace"]
 # Components that are part of no overlay, with what they are tried on: a base, and components beside them.
 OPTIONS = {"session-affinity": ("base", []), "tls": ("base", ["monitoring"]),
-           "balancer-tls": ("overlays/with-balancer", ["monitoring"])}
+           "balancer-tls": ("overlays/with-balancer", ["monitoring"]), "jwt": ("base", ["tls"])}
 # Their schemas are no part of Kubernetes: checked here.
 CUSTOM = ["ServiceMonitor", "PrometheusRule"]
 DURATION = r"(\d+(ms|[smhd]))+"
@@ -30,7 +30,8 @@ def run(results):
         results.check(f"{name}: valid in Kubernetes {VERSION}", validate, rendered[name])
         results.check(f"{name}: refers to what is there", references, manifests.Manifests(rendered[name]))
     for name, check in [("single", single), ("with-balancer", with_balancer), ("full", full),
-                        ("session-affinity", session_affinity), ("tls", tls), ("balancer-tls", balancer_tls)]:
+                        ("session-affinity", session_affinity), ("tls", tls), ("balancer-tls", balancer_tls),
+                        ("jwt", jwt)]:
         if name in rendered:
             results.check(f"{name}: its patches have their effect", check, manifests.Manifests(rendered[name]))
     if "full" in rendered:
@@ -151,10 +152,7 @@ def speaks_tls(given, kind, name, ports):
     workload = given.get(kind, name)
     pod, container = workload["spec"]["template"]["spec"], given.container(workload)
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"], pod["securityContext"]
-    volume, = pod["volumes"]
-    assert volume["secret"] == {"secretName": f"{name}-tls", "defaultMode": 0o440}, volume
-    mount, = container["volumeMounts"]
-    assert mount == {"name": volume["name"], "mountPath": "/tls", "readOnly": True}, mount
+    mounts_secret(given, kind, name, "tls", f"{name}-tls")
     data = given.get("ConfigMap", name)["data"]
     assert (data["THRONG_TLS_CERT"], data["THRONG_TLS_KEY"]) == ("/tls/tls.crt", "/tls/tls.key"), data
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -162,6 +160,23 @@ def speaks_tls(given, kind, name, ports):
         assert request["scheme"] == "HTTPS" and request["port"] == "http", request
     found = {port["name"]: port["port"] for port in given.get("Service", name)["spec"]["ports"]}
     assert found == ports, found
+
+
+def mounts_secret(given, kind, name, volume, secret):
+    """A folder as the volume is called, with the files of the Secret, which the group may read."""
+    workload = given.get(kind, name)
+    volumes = {one["name"]: one for one in workload["spec"]["template"]["spec"]["volumes"]}
+    assert volumes[volume]["secret"] == {"secretName": secret, "defaultMode": 0o440}, volumes
+    mounts = [mount for mount in given.container(workload)["volumeMounts"] if mount["name"] == volume]
+    assert mounts == [{"name": volume, "mountPath": f"/{volume}", "readOnly": True}], mounts
+
+
+def jwt(given):
+    """Beside TLS, which mounts a Secret as well."""
+    speaks_tls(given, "StatefulSet", "throng", {"https": 443, "wss": 8765})
+    mounts_secret(given, "StatefulSet", "throng", "jwt", "throng-jwt")
+    data = given.get("ConfigMap", "throng")["data"]
+    assert data["THRONG_AUTH"] == "jwt" and data["THRONG_JWT_JWKS_FILE"] == "/jwt/jwks.json", data
 
 
 def custom(given):
