@@ -155,13 +155,14 @@ impl Watch {
         let counters = self.shared.metrics.node();
         match self.source.read() {
             Ok(keys) => {
-                log_keys(&self.source, &keys);
                 ring.replace(keys);
                 counters.add(Counter::KeysTakenOver, 1);
+                // Who reads it may rely on it.
+                log_keys(&self.source, &ring.keys());
             }
             Err(wrong) => {
-                log::error!("the keys of tokens stay as they were: {wrong}");
                 counters.add(Counter::KeysRefused, 1);
+                log::error!("the keys of tokens stay as they were: {wrong}");
             }
         }
     }
