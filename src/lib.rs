@@ -81,6 +81,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
+mod der;
 pub mod descriptors;
 pub mod drain;
 pub mod forwarded;

@@ -15,7 +15,6 @@
 
 mod algorithm;
 mod claims;
-mod der;
 mod fault;
 mod grants;
 mod jwks;

@@ -8,8 +8,8 @@ use data_encoding::BASE64;
 use rustls::pki_types::alg_id;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
-use super::der;
 use super::keys::Key;
+use crate::der;
 
 /// Reads the key.
 ///

@@ -88,6 +88,7 @@ pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balance
     supervisor::order(&orders, || Order::Accept);
     let is_tls = tls.is_some();
     let crew = Threads { shared: shared.clone(), orders, director: Some(director), tls, peers };
+    crew.show_expiry();
     let supervisor = Supervisor::new(crew, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())

@@ -119,11 +119,13 @@ pub enum Gauge {
     MailboxDepth,
     /// How long the drain has taken, or took, in milliseconds.
     DrainMilliseconds,
+    /// Until when the certificate in force is valid, in milliseconds since the Unix epoch.
+    CertificateExpiryMilliseconds,
 }
 
 impl Gauge {
     /// How many there are.
-    pub const COUNT: usize = Gauge::DrainMilliseconds as usize + 1;
+    pub const COUNT: usize = Gauge::CertificateExpiryMilliseconds as usize + 1;
 }
 
 type CounterFamily = family::CounterFamily<Counter>;
@@ -347,6 +349,13 @@ pub(super) const GAUGES: &[GaugeFamily] = &[
         gauge: Gauge::DrainMilliseconds,
         name: "throng_drain",
         help: "How long the drain has taken; 0 while serving.",
+        unit: Unit::Seconds,
+        per_reactor: false,
+    },
+    GaugeFamily {
+        gauge: Gauge::CertificateExpiryMilliseconds,
+        name: "throng_tls_certificate_expiry_timestamp",
+        help: "Until when the certificate shown to clients is valid, since the Unix epoch; 0 without TLS.",
         unit: Unit::Seconds,
         per_reactor: false,
     },

@@ -24,6 +24,14 @@ pub(super) struct Node {
     pub(super) key_watch: Option<KeyWatch>,
 }
 
+impl Node {
+    /// Says in the metrics until when the certificate in force is valid.
+    pub(super) fn show_expiry(&self) {
+        let expires_ms = self.tls.as_ref().map_or(0, Certificate::expiry_millis);
+        self.shared.metrics.node().set(Gauge::CertificateExpiryMilliseconds, expires_ms);
+    }
+}
+
 impl Crew for Node {
     type Config = Config;
 
@@ -55,6 +63,7 @@ impl Crew for Node {
         if let Some(identity) = self.tls.as_mut().and_then(Certificate::reload) {
             order(&self.orders, || Order::Tls(identity.clone()));
         }
+        self.show_expiry();
         if let Some(watch) = &self.key_watch {
             watch.read_again();
         }

@@ -106,6 +106,7 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
     let node = Node { shared: shared.clone(), orders, cluster, tls, key_watch };
+    node.show_expiry();
     let supervisor = Supervisor::new(node, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())

@@ -1,15 +1,15 @@
-//! As much of DER (X.690) as the public keys of RFC 5280 and RFC 8017 take:
-//! nested elements of definite length.
+//! As much of DER (X.690) as the certificates and public keys of RFC 5280 and
+//! RFC 8017 take: nested elements of definite length.
 //!
 //! Never allocates, never panics: whatever is not exactly as it must be is `None`.
 
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
 
 /// The content of the element with this tag at the beginning of `input`, and
 /// what follows it. Lengths up to 65 535, in the shortest form (X.690, section 10.1).
-pub(super) fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (length, rest) = match input {
         [first, 0x82, high, low, rest @ ..] if *first == tag && *high > 0 => {
             (usize::from(*high) << 8 | usize::from(*low), rest)
@@ -22,12 +22,12 @@ pub(super) fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 }
 
 /// The only element of `input`.
-pub(super) fn only(input: &[u8], tag: u8) -> Option<&[u8]> {
+pub(crate) fn only(input: &[u8], tag: u8) -> Option<&[u8]> {
     element(input, tag).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
 }
 
 /// A positive integer at the beginning of `input`, without leading zeros, and what follows it.
-pub(super) fn positive(input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn positive(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (content, rest) = element(input, INTEGER)?;
     let digits = match content {
         [0, next, ..] if *next > 0x7f => &content[1..],
@@ -39,14 +39,14 @@ pub(super) fn positive(input: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// `SubjectPublicKeyInfo` (RFC 5280, section 4.1): the algorithm's identifier
 /// without its outer tag, and the bytes of the key.
-pub(super) fn public_key_info(der: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn public_key_info(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (algorithm, rest) = element(only(der, SEQUENCE)?, SEQUENCE)?;
     let key = only(rest, BIT_STRING)?.strip_prefix(&[0])?;
     Some((algorithm, key))
 }
 
 /// `RSAPublicKey` (RFC 8017, appendix A.1.1): modulus and exponent, big-endian.
-pub(super) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (modulus, rest) = positive(only(der, SEQUENCE)?)?;
     let (exponent, rest) = positive(rest)?;
     rest.is_empty().then_some((modulus, exponent))
