@@ -29,5 +29,5 @@ pub use serve::Config;
 pub use settings::{AdminToken, Settings};
 pub use text::log_levels;
 pub(crate) use types::words;
-pub use types::{AddressRate, LogFormat, Secret, SlowConsumer, TlsListener};
+pub use types::{AddressRate, Auth, LogFormat, Permission, Secret, SlowConsumer, TlsListener};
 pub use value::Shape;

@@ -227,11 +227,23 @@ impl<'a> Head<'a> {
     /// The value of the first `key` in the query, with `%XX` and `+` decoded.
     /// `None` without such a key, or when its value is not UTF-8.
     pub fn query_value(&self, key: &str) -> Option<Cow<'a, str>> {
-        self.query?
-            .split('&')
+        self.query_pairs(key).next().and_then(decode_form)
+    }
+
+    /// The values of every `key` in the query, decoded as
+    /// [`Head::query_value`] does; those that are not UTF-8 are left out.
+    pub fn query_values<'s>(&self, key: &'s str) -> impl Iterator<Item = Cow<'a, str>> + use<'s, 'a> {
+        self.query_pairs(key).filter_map(decode_form)
+    }
+
+    /// The values of every `key` in the query, not decoded.
+    fn query_pairs<'s>(&self, key: &'s str) -> impl Iterator<Item = &'a str> + use<'s, 'a> {
+        self.query
+            .into_iter()
+            .flat_map(|query| query.split('&'))
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(name, _)| decode_form(name).is_some_and(|name| name == key))
-            .and_then(|(_, value)| decode_form(value))
+            .filter(move |(name, _)| decode_form(name).is_some_and(|name| name == key))
+            .map(|(_, value)| value)
     }
 
     /// RFC 9112, section 3.2: exactly one `Host` in HTTP/1.1, at most one in 1.0.

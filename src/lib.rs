@@ -55,8 +55,9 @@
 //! # What is deliberately absent
 //!
 //! * Locks on the way of a message. Handshakes take one of the
-//!   [`limiter`]'s, sharded by address.
-//! * Timers per connection: deadlines are found by [`reactor::sweep`].
+//!   [`limiter`]'s, sharded by address, and read the one of the [key ring](auth::KeyRing).
+//! * Timers per connection: deadlines are found by [`reactor::sweep`], and the expiry of
+//!   tokens in a list of its own, which exists only while there are some.
 //! * Callbacks and boxed closures between layers: each boundary has one closed enum.
 //! * Context takeover in permessage-deflate: compressors belong to reactors,
 //!   not to connections, so compression costs a connection nothing.
@@ -66,12 +67,13 @@
 //! # What depends on what
 //!
 //! `main` → [`service`] → [`server`] → [`reactor`], [`cluster`] → the pure parts ([`hub`],
-//! [`drain`], [`admin`], [`ws`], [`protocol`], [`http`], [`limiter`],
+//! [`drain`], [`admin`], [`auth`], [`ws`], [`protocol`], [`http`], [`limiter`],
 //! [`forwarded`]) → leaves ([`ids`], [`limits`], [`clock`], [`config`],
 //! [`metrics`], [`delivery`], [`stamp`], [`trace`]). Pure parts decide without sockets, clocks or
 //! threads; a test keeps it so. `ws` does not know `hub`; `hub` sees ids, not reactors.
 
 pub mod admin;
+pub mod auth;
 pub mod balancer;
 pub mod cli;
 pub mod client;
@@ -79,6 +81,8 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
+mod der;
+pub mod descriptors;
 pub mod drain;
 pub mod forwarded;
 pub mod http;

@@ -87,6 +87,25 @@ pub const CLOSE_HANDSHAKE: Duration = Duration::from_secs(5);
 /// A user id, in bytes of UTF-8.
 pub const USER_ID_BYTES: usize = 256;
 
+/// A client's token, in bytes. Several fit a request head.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+
+/// A file with the keys of tokens.
+pub const KEY_FILE_BYTES: usize = 256 * 1024;
+
+/// Keys in such a file.
+pub const KEYS: usize = 64;
+
+/// The id of such a key, in bytes of UTF-8.
+pub const KEY_ID_BYTES: usize = 256;
+
+/// Users, or beginnings of their ids, that a token names as those its bearer
+/// may send to.
+pub const SEND_PATTERNS: usize = 64;
+
+/// Connections closed in one turn because their tokens have expired.
+pub const EXPIRIES_PER_TURN: usize = 1024;
+
 /// Connections of one user on one node.
 pub const CONNECTIONS_PER_USER: usize = 1024;
 
@@ -175,6 +194,7 @@ const _: () = {
     assert!(NODE_ID_BYTES + USER_ID_BYTES + 1024 < CLUSTER_BATCH_BYTES);
     assert!(READ_BUDGET_BYTES >= READ_BUFFER_BYTES);
     assert!(HTTP_HEAD_BYTES <= READ_BUFFER_BYTES);
+    assert!(TOKEN_BYTES < HTTP_HEAD_BYTES);
     assert!(READ_PAUSE_BYTES <= SHARED_BYTES);
     assert!(OUTBOUND_COPY_BYTES <= SHARED_BYTES);
     assert!(SHARED_BYTES <= ARENA_BYTES);

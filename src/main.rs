@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use throng::cli::{self, Command, Configured, EXIT_USAGE};
 use throng::config::{self, Loader, Settings};
+use throng::descriptors;
 use throng::net::Inherited;
 use throng::server::StartError;
 use throng::service::{self, Service};
@@ -19,7 +20,11 @@ fn main() -> ExitCode {
     match cli::parse(env::args_os()) {
         Ok(Command::Serve(args)) => run(*args, Server::start_with),
         Ok(Command::Balance(args)) => run(*args, balancer::start_with),
-        Ok(Command::Client(matches)) => client::args::run(&matches),
+        Ok(Command::Client(matches)) => {
+            // Where it cannot be raised, who needs it will be told of a connection that fails.
+            let _ = descriptors::raise();
+            client::args::run(&matches)
+        }
         Ok(Command::Health(matches)) => client::health::run(&matches),
         Err(stop) => stop.report(),
     }

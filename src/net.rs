@@ -3,7 +3,6 @@
 //! Owns: [`listeners`], a listener for each reactor: SO_REUSEPORT sockets of our
 //! own, or what the service manager passed ([`inherited`]).
 
-pub mod descriptors;
 pub mod inherited;
 
 use std::io;

@@ -222,6 +222,18 @@ pub fn write_error(out: &mut Vec<u8>, message: &str) {
     out.push(b'}');
 }
 
+/// Says that the client may not send to everybody.
+pub fn write_broadcast_denied(out: &mut Vec<u8>) {
+    write_error(out, "Not permitted: broadcast");
+}
+
+/// Says that the client may not send to `target_user`.
+pub fn write_send_denied(out: &mut Vec<u8>, target_user: &str) {
+    out.extend_from_slice(br#"{"type":"error","message":"Not permitted: send_message","target_user":"#);
+    push_json(out, target_user);
+    out.push(b'}');
+}
+
 /// Says that `target_user` has no connection.
 pub fn write_undelivered(out: &mut Vec<u8>, target_user: &str) {
     out.extend_from_slice(br#"{"type":"error","message":"User is not connected","target_user":"#);

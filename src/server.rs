@@ -7,6 +7,7 @@ mod crew;
 mod start;
 pub(crate) mod supervisor;
 pub(crate) mod threads;
+mod token_keys;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

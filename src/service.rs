@@ -2,6 +2,7 @@
 //! their start and their exit status. Signals come in, the service manager is told.
 
 mod node;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -12,12 +13,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, never, select, tick};
 use sd_notify::NotifyState;
 
+use crate::cli::EXIT_USAGE;
 use crate::config::{Loader, Settings};
+use crate::descriptors;
 use crate::drain::Phase;
 use crate::logging::Logging;
 use crate::net::Inherited;
 use crate::server::{Ending, ServerEvent, StartError};
 use crate::signals::{self, Signal};
+use watch::FileWatch;
 
 /// Exit status when something failed while running.
 pub const EXIT_FAILED: u8 = 1;
@@ -80,21 +84,27 @@ pub fn run<S: Service>(
     if let Err(error) = signals::forward(signals) {
         return refuse(&StartError::System("catch signals", error));
     }
-    let longest_drain = config.longest_drain();
+    let (longest_drain, descriptors_wanted) = (config.longest_drain(), config.descriptors());
+    let raised = descriptors::raise();
+    // From before the files are read, so that no change of theirs is missed.
+    let (files, config_in_force) = (FileWatch::start(config.watched_files()), config.clone());
     let inherited = Inherited::from_service_manager()
         .map_err(|error| StartError::System("take over the service manager's sockets", error));
     let service = match inherited.and_then(|inherited| start(config, inherited)) {
         Ok(service) => service,
         Err(error) => return refuse(&error),
     };
+    descriptors::report(raised, descriptors_wanted);
     announce(&service.description());
     let (turns, shown, asked) = (Vec::new(), None, None);
-    Process { service: &service, loader, logging, longest_drain, turns, shown, asked }.live(&signals_in)
+    let config = config_in_force;
+    Process { service: &service, loader, logging, config, longest_drain, turns, shown, asked }
+        .live(&signals_in, files.changes())
 }
 
 fn refuse(error: &StartError) -> ExitCode {
     eprintln!("throng: {error}");
-    ExitCode::from(EXIT_FAILED)
+    ExitCode::from(if matches!(error, StartError::Config(_)) { EXIT_USAGE } else { EXIT_FAILED })
 }
 
 /// The line that people and scripts wait for, and its counterpart for systemd.
@@ -119,6 +129,8 @@ struct Process<'a, S: Service> {
     service: &'a S,
     loader: &'a Loader<S::Config>,
     logging: &'a Logging,
+    /// As it was last read.
+    config: S::Config,
     /// From the request to drain to the cut, as configured now.
     longest_drain: Duration,
     /// Turns each thread had taken when last asked.
@@ -130,7 +142,7 @@ struct Process<'a, S: Service> {
 }
 
 impl<S: Service> Process<'_, S> {
-    fn live(mut self, signals: &Receiver<Signal>) -> ExitCode {
+    fn live(mut self, signals: &Receiver<Signal>, files: &Receiver<()>) -> ExitCode {
         // Twice as often as systemd asks for, as its manual advises.
         let watchdog = sd_notify::watchdog_enabled().map_or_else(never, |period| tick(period / 2));
         let housekeeping = tick(HOUSEKEEPING);
@@ -153,6 +165,8 @@ impl<S: Service> Process<'_, S> {
                     Ok(ServerEvent::Ended(Ending::Drained { .. } | Ending::Stopped)) => return ExitCode::SUCCESS,
                     Ok(ServerEvent::Ended(Ending::Failed)) | Err(_) => return ExitCode::from(EXIT_FAILED),
                 },
+                // Its files are read anew, whatever else it says.
+                recv(files) -> _ => drop(self.service.reload(&self.config)),
                 recv(watchdog) -> _ => self.feed_watchdog(),
                 recv(housekeeping) -> _ => {
                     self.show_status();
@@ -198,16 +212,16 @@ impl<S: Service> Process<'_, S> {
         let reloading = NotifyState::monotonic_usec_now();
         notify(&reloading.map_or_else(|_| vec![], |now| vec![NotifyState::Reloading, now]));
         match self.loader.load() {
-            Ok((config, _)) => self.take_over(&config),
+            Ok((config, _)) => self.take_over(config),
             Err(error) => log::error!("not reloaded, the old configuration stays in force: {error}"),
         }
         notify(&[NotifyState::Ready]);
         log::debug!("reloading took {:?}", began.elapsed());
     }
 
-    fn take_over(&mut self, config: &S::Config) {
+    fn take_over(&mut self, config: S::Config) {
         self.longest_drain = config.longest_drain();
-        let (changed, restart) = self.service.reload(config);
+        let (changed, restart) = self.service.reload(&config);
         if let Err(error) = self.logging.set_levels(config.logging().1) {
             log::error!("the log level stays as it is: {error}");
         }
@@ -218,5 +232,6 @@ impl<S: Service> Process<'_, S> {
         if !restart.is_empty() {
             log::warn!("these changes need a restart: {}", restart.join(", "));
         }
+        self.config = config;
     }
 }

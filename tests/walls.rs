@@ -59,6 +59,8 @@ const LAYERS: &[(&[&str], &[&str])] = &[
             "balancer::config",
         ],
     ),
+    (&["auth"], &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"]),
+    (&["reactor/expiry"], &["crate::server", "crate::hub", "crate::admin", "crate::http"]),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (
         &["balancer/pick", "balancer/health", "balancer/roster"],

@@ -213,4 +213,18 @@ impl Settings for BalanceConfig {
     fn longest_drain(&self) -> Duration {
         self.lame_duck + self.drain_timeout
     }
+
+    fn watched_files(&self) -> Vec<PathBuf> {
+        [&self.tls_cert, &self.tls_key, &self.tls_client_ca, &self.backend_ca]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    fn descriptors(&self) -> u64 {
+        let tables = if self.private_fd_tables { self.reactors.max(1) } else { 1 };
+        // A client and its backend.
+        (2 * self.max_connections).div_ceil(tables) as u64
+    }
 }

@@ -117,6 +117,12 @@ pub(super) struct Threads {
 }
 
 impl Threads {
+    /// Says in the metrics until when the certificate in force is valid.
+    pub(super) fn show_expiry(&self) {
+        let expires_ms = self.tls.as_ref().map_or(0, Certificate::expiry_millis);
+        self.shared.metrics.balancer().set(Gauge::CertificateExpiryMilliseconds, expires_ms);
+    }
+
     /// Reads the files again; what cannot be used leaves in force what is.
     fn reload_tls(&mut self, config: &BalanceConfig) {
         if let Some(certificate) = &mut self.tls {
@@ -126,6 +132,7 @@ impl Threads {
             Ok(peers) => self.peers = peers,
             Err(why) => log::error!("TLS: who backends have to be stays as it was: {why}"),
         }
+        self.show_expiry();
         let identity = self.tls.as_ref().map(Certificate::in_force);
         order(&self.orders, || Order::Tls { identity: identity.clone(), peers: self.peers.clone() });
     }

@@ -19,7 +19,6 @@ use super::reactor::{self, Order, Parts, Reactor, Shared};
 use super::roster::Spec;
 use crate::config::{ConfigError, Settings};
 use crate::ids::ReactorId;
-use crate::net::descriptors::Need;
 use crate::net::{self, Inherited, Listeners};
 use crate::reactor::message::News;
 use crate::server::StartError;
@@ -81,7 +80,6 @@ pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balance
         let _ = checked_in.recv_timeout(FIRST_CHECKS);
     }
     log_start(&shared, &config);
-    descriptors(&config, ways.len()).check();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
     let orders: Vec<_> = ways.into_iter().map(|way| way.orders).collect();
@@ -90,6 +88,7 @@ pub fn start_with(config: BalanceConfig, inherited: Inherited) -> Result<Balance
     supervisor::order(&orders, || Order::Accept);
     let is_tls = tls.is_some();
     let crew = Threads { shared: shared.clone(), orders, director: Some(director), tls, peers };
+    crew.show_expiry();
     let supervisor = Supervisor::new(crew, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
@@ -113,12 +112,6 @@ fn listen(config: &BalanceConfig, mut inherited: Inherited) -> Result<Listeners,
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |error| StartError::System(what, error)
-}
-
-/// What the pairs need, two each: all in one table, or each reactor's in one of its own.
-fn descriptors(config: &BalanceConfig, reactors: usize) -> Need {
-    let tables = if config.private_fd_tables { reactors } else { 1 };
-    Need { connections: config.max_connections as u64, each: 2, tables: tables as u64 }
 }
 
 fn log_start(shared: &Shared, config: &BalanceConfig) {

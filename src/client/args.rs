@@ -20,6 +20,8 @@ use super::options::Options;
 use super::program::{self, Settings, Source};
 use super::summary::Summary;
 use super::target::Target;
+use super::token::Token;
+use crate::config::Secret;
 
 /// Exit status when something announced or sent is missing, or a connection was never open.
 const EXIT_LOST: u8 = 1;
@@ -31,11 +33,12 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_REFUSED: u8 = 3;
 
 const URL_VARIABLE: &str = "SERVER_URL";
+const TOKEN_VARIABLE: &str = "THRONG_TOKEN";
 const URL_DEFAULT: &str = "ws://localhost:8080/ws";
 
 /// Runs the client to its end; the exit status.
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    match settings(matches, std::env::var(URL_VARIABLE).ok()) {
+    match settings(matches, std::env::var(URL_VARIABLE).ok(), std::env::var(TOKEN_VARIABLE).ok()) {
         Ok(settings) => program::run(settings),
         Err(error) => usage(&error),
     }
@@ -62,7 +65,12 @@ pub(super) fn exit_status(sums: &Summary) -> ExitCode {
     if sums.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_LOST) }
 }
 
-fn settings(matches: &ArgMatches, variable: Option<String>) -> Result<Settings, String> {
+/// What the command line asks for. `variable` is the URL's, `token` the token's.
+fn settings(
+    matches: &ArgMatches,
+    variable: Option<String>,
+    token: Option<String>,
+) -> Result<Settings, String> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let span = |name: &str| matches.get_one::<Duration>(name).copied();
     let target = match (text("url"), variable.filter(|url| !url.is_empty())) {
@@ -86,6 +94,7 @@ fn settings(matches: &ArgMatches, variable: Option<String>) -> Result<Settings, 
         connections,
         name: text("name").or_else(|| Some(format!("client-{:06x}", fastrand::u32(..1 << 24)))),
         user_id: text("user-id"),
+        token: self::token(matches, token)?,
         ca_file: matches.get_one::<PathBuf>("ca-file").cloned(),
         business,
         backoff: Policy { first, max, ..usual.backoff },
@@ -105,6 +114,19 @@ fn settings(matches: &ArgMatches, variable: Option<String>) -> Result<Settings, 
         status: span("status"),
         linger: span("linger").unwrap_or_default(),
     })
+}
+
+/// The token, which is looked at here, so that a mistake shows at once.
+fn token(matches: &ArgMatches, variable: Option<String>) -> Result<Option<Token>, String> {
+    let file = matches.get_one::<PathBuf>("token-file");
+    let variable = variable.filter(|token| !token.is_empty());
+    let (name, token) = match (file, variable) {
+        (Some(path), _) => ("--token-file", Token::File(path.clone())),
+        (None, Some(token)) => (TOKEN_VARIABLE, Token::Fixed(Secret::new(token.trim()))),
+        (None, None) => return Ok(None),
+    };
+    token.authorization(1).map_err(|why| format!("{name}: {why}"))?;
+    Ok(Some(token))
 }
 
 fn business(matches: &ArgMatches) -> Option<Plan> {
@@ -142,9 +164,13 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str, variable: Option<&str>) -> Result<Settings, String> {
+        parsed_with(line, variable, None)
+    }
+
+    fn parsed_with(line: &str, variable: Option<&str>, token: Option<&str>) -> Result<Settings, String> {
         let words = std::iter::once("client").chain(line.split_whitespace());
         let matches = command().try_get_matches_from(words).map_err(|error| error.to_string())?;
-        settings(&matches, variable.map(str::to_owned))
+        settings(&matches, variable.map(str::to_owned), token.map(str::to_owned))
     }
 
     #[test]
@@ -186,6 +212,31 @@ mod tests {
         check("--interval soon", None, "500ms");
         check("--messages 0", None, "--messages");
         check("--backoff-first 40s", None, "--backoff-max");
+    }
+
+    #[test]
+    fn a_token_is_of_a_file_or_of_the_variable() {
+        let check = |line: &str, variable, expected: Result<&str, &str>| {
+            let token = parsed_with(line, None, variable).map(|settings| match settings.options.token {
+                None => "none".to_owned(),
+                Some(Token::Fixed(token)) => token.expose().to_owned(),
+                Some(Token::File(path)) => path.display().to_string(),
+            });
+            match expected {
+                Ok(expected) => assert_eq!(token.as_deref(), Ok(expected), "{line}"),
+                Err(mentions) => assert!(token.is_err_and(|error| error.contains(mentions)), "{line}"),
+            }
+        };
+        check("", None, Ok("none"));
+        check("", Some(""), Ok("none"));
+        check("", Some(" a.b.c\n"), Ok("a.b.c"));
+        check("", Some("two words"), Err("THRONG_TOKEN: the token is not one"));
+        check(
+            "--token-file /nowhere/token",
+            Some("a.b.c"),
+            Err("--token-file: the token file /nowhere/token"),
+        );
+        check("--token-file Cargo.toml", None, Err("holds no token"));
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Ledger {
         Some(away)
     }
 
+    /// Whether it was ever open.
+    pub fn was_open(&self) -> bool {
+        self.sums.ever_open > 0
+    }
+
     /// A server said which instance it is.
     pub fn welcomed(&mut self, instance: &str) {
         let instances = &mut self.sums.instances;

@@ -46,6 +46,7 @@ mod session;
 pub mod summary;
 pub mod target;
 mod tls;
+mod token;
 mod work;
 
 use std::io;
@@ -64,6 +65,7 @@ pub use gate::SendError;
 pub use options::{CONNECTIONS_MAX, Options};
 pub use refusal::Closed;
 pub use summary::Summary;
+pub use token::Token;
 
 use self::gate::Gate;
 use self::resolve::Resolver;

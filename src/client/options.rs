@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::backoff::Policy;
 use super::business::Plan;
 use super::target::Target;
+use super::token::Token;
 
 /// Most connections of one client.
 pub const CONNECTIONS_MAX: u32 = 1_000_000;
 
 /// What stands for a connection's number in a name or user id.
-const NUMBER: &str = "%n";
+pub(super) const NUMBER: &str = "%n";
 
 /// Options of a client. [`Options::new`] has what suits most.
 #[derive(Clone, Debug)]
@@ -26,6 +27,9 @@ pub struct Options {
     /// User of all connections, sent as `user_id` in the query; `%n` stands
     /// for a connection's number.
     pub user_id: Option<String>,
+    /// Sent as `Authorization` with each handshake, if there is one. A crate that
+    /// logs requests (`tungstenite` does at level `trace`) shows it.
+    pub token: Option<Token>,
     /// Certificates to trust for `wss://`, as PEM, instead of the machine's.
     pub ca_file: Option<PathBuf>,
     /// Business to make up, if any.
@@ -58,6 +62,7 @@ impl Options {
             connections: 1,
             name: None,
             user_id: None,
+            token: None,
             ca_file: None,
             business: None,
             backoff: Policy::default(),

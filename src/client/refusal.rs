@@ -24,6 +24,8 @@ pub(super) struct Failure {
     pub(super) why: String,
     /// Trying again cannot help.
     pub(super) permanent: bool,
+    /// The server asks for a token, or for a better one (401).
+    pub(super) unauthorized: bool,
     /// What the server said about coming back.
     pub(super) advice: Advice,
 }
@@ -31,12 +33,12 @@ pub(super) struct Failure {
 impl Failure {
     /// One that may pass.
     pub(super) fn passing(why: impl Into<String>) -> Self {
-        Failure { why: why.into(), permanent: false, advice: Advice::None }
+        Failure { why: why.into(), permanent: false, unauthorized: false, advice: Advice::None }
     }
 
     /// One that will not.
     pub(super) fn permanent(why: impl Into<String>) -> Self {
-        Failure { why: why.into(), permanent: true, advice: Advice::None }
+        Failure { why: why.into(), permanent: true, unauthorized: false, advice: Advice::None }
     }
 }
 
@@ -63,7 +65,9 @@ pub(super) fn judge_io(error: &io::Error) -> Failure {
 fn judge_answer(response: &Response, now: SystemTime) -> Failure {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or("no reason known");
-    let why = format!("answered {} {reason}", status.as_u16());
+    let unauthorized = status == StatusCode::UNAUTHORIZED;
+    let told = if unauthorized { challenge(response).unwrap_or_default() } else { String::new() };
+    let why = format!("answered {} {reason}{told}", status.as_u16());
     let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
     let advice = retry_after.and_then(|value| not_before(value, now)).map_or(Advice::None, Advice::NotBefore);
     let may_pass = status.is_server_error()
@@ -71,7 +75,15 @@ fn judge_answer(response: &Response, now: SystemTime) -> Failure {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
         );
-    Failure { why, permanent: !may_pass, advice }
+    Failure { why, permanent: !may_pass, unauthorized, advice }
+}
+
+/// What is wrong with the token (RFC 6750, section 3), behind a colon.
+fn challenge(response: &Response) -> Option<String> {
+    let challenge = response.headers().get("www-authenticate")?.to_str().ok()?;
+    let (_, described) = challenge.split_once("error_description=\"")?;
+    let (description, _) = described.split_once('"')?;
+    Some(format!(": {}", words(description)))
 }
 
 /// `Retry-After`: seconds or a date (RFC 9110, section 10.2.3).
@@ -157,6 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_token_is_told() {
+        let check = |status: u16, challenge: &'static str, expected: &str| {
+            let mut response = Response::new(None);
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
+            let failure = judge(&Error::Http(Box::new(response)), SystemTime::UNIX_EPOCH);
+            assert_eq!((failure.why.as_str(), failure.unauthorized), (expected, status == 401));
+            assert!(failure.permanent);
+        };
+        let expired = r#"Bearer error="invalid_token", error_description="the token has expired""#;
+        check(401, expired, "answered 401 Unauthorized: the token has expired");
+        check(401, "Bearer", "answered 401 Unauthorized");
+        check(401, r#"Bearer error_description="x"#, "answered 401 Unauthorized");
+        check(403, expired, "answered 403 Forbidden");
+    }
+
+    #[test]
     fn retry_after_is_read() {
         let check = |value, seconds: Option<u64>| {
             let expected =
@@ -203,5 +232,6 @@ mod tests {
     fn the_unwanted_are_told_so() {
         let unwanted = |code| Closed::by_frame(code, "").is_unwanted();
         assert!(unwanted(4001) && unwanted(4003) && !unwanted(4004) && !unwanted(1008));
+        assert!(!unwanted(4010), "a fresh token is welcome");
     }
 }

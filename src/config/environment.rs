@@ -8,6 +8,8 @@ use super::{ConfigError, Key, Settings, commands, key};
 
 const PREFIX: &str = "THRONG_";
 const CONFIG: &str = "THRONG_CONFIG";
+/// What `throng client` is given its token in.
+const CLIENT_TOKEN: &str = "THRONG_TOKEN";
 
 /// What the environment says about the configuration.
 #[derive(Debug)]
@@ -32,7 +34,8 @@ pub(super) fn concerns_us<C: Settings>(name: &OsStr) -> bool {
 }
 
 /// Reads the variables. One that is empty counts as not set; one that is a key
-/// of another command only is passed over, since commands may share an environment.
+/// of another command only is passed over, since commands may share an environment;
+/// so is the client's token.
 ///
 /// # Errors
 /// An unknown `THRONG_…` variable, with the nearest known one, or one that is
@@ -52,6 +55,7 @@ pub(super) fn variables<C: Settings>(
             |key: &'static Key<C>| Variable { key, name: name.to_owned(), parts: parts(key, text) };
         match name.strip_prefix(PREFIX) {
             _ if name == CONFIG => variables.file = Some(PathBuf::from(text)),
+            _ if name == CLIENT_TOKEN => {}
             Some(rest) if is_service_link(rest, text) => {}
             Some(rest) => prefixed.extend(known(name, rest)?.map(variable)),
             None => variables.values.extend(plain(name).map(variable)),
@@ -146,6 +150,7 @@ mod tests {
     #[test]
     fn keys_of_other_commands_are_passed_over() {
         check(&[("THRONG_BACKENDS", "a:1"), ("THRONG_PORT", "1"), ("THRONG_STRATEGY", "x")], "port=1");
+        check(&[("THRONG_TOKEN", "a.b.c"), ("THRONG_PORT", "1")], "port=1");
         check(&[("THRONG_backends", "a:1")], "THRONG_backends: is not known");
         check(&[("THRONG_STRATEGI", "x")], "THRONG_STRATEGI: is not known");
     }

@@ -12,8 +12,10 @@ use ipnet::IpNet;
 
 use super::text::reactors_default;
 use super::{
-    AddressRate, AdminToken, ConfigError, LogFormat, Secret, Section, Settings, SlowConsumer, TlsListener,
+    AddressRate, AdminToken, Auth, ConfigError, LogFormat, Permission, Secret, Section, Settings,
+    SlowConsumer, TlsListener,
 };
+use crate::auth::{Algorithm, Rules};
 use crate::cluster::connect::Target;
 use crate::tls::{ClientAuth, Identity};
 
@@ -77,6 +79,26 @@ pub struct Config {
     pub subprotocols: Vec<String>,
     /// Whether permessage-deflate is negotiated.
     pub compression: bool,
+    /// Whether clients may send to everybody.
+    pub client_broadcast: Permission,
+    /// Whether clients may send to users.
+    pub client_send: Permission,
+    /// How clients show who they are.
+    pub auth: Auth,
+    /// File with one key of tokens.
+    pub jwt_key_file: Option<PathBuf>,
+    /// File with a set of them; with [`Auth::Jwt`] one of the two is set.
+    pub jwt_jwks_file: Option<PathBuf>,
+    /// Algorithms that are accepted; empty: those of the keys.
+    pub jwt_algorithms: Vec<Algorithm>,
+    /// The `iss` of tokens; `None`: any.
+    pub jwt_issuer: Option<String>,
+    /// The `aud` of tokens; `None`: it is not looked at.
+    pub jwt_audience: Option<String>,
+    /// How far the clocks of issuer and node may differ.
+    pub jwt_leeway: Duration,
+    /// Whether tokens without `exp` are refused.
+    pub jwt_require_exp: bool,
     /// How long a draining node goes on accepting.
     pub lame_duck: Duration,
     /// Time over which a draining node spreads its close frames.
@@ -149,6 +171,16 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             subprotocols: Vec::new(),
             compression: true,
+            client_broadcast: Permission::Allow,
+            client_send: Permission::Allow,
+            auth: Auth::None,
+            jwt_key_file: None,
+            jwt_jwks_file: None,
+            jwt_algorithms: Vec::new(),
+            jwt_issuer: None,
+            jwt_audience: None,
+            jwt_leeway: Duration::from_secs(30),
+            jwt_require_exp: true,
             lame_duck: Duration::from_secs(3),
             drain_window: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(25),
@@ -190,6 +222,17 @@ impl Config {
             (None, None) => Ok(None),
         }
     }
+
+    /// What is asked of tokens.
+    pub fn token_rules(&self) -> Rules<'_> {
+        Rules {
+            algorithms: &self.jwt_algorithms,
+            issuer: self.jwt_issuer.as_deref(),
+            audience: self.jwt_audience.as_deref(),
+            leeway: self.jwt_leeway,
+            require_exp: self.jwt_require_exp,
+        }
+    }
 }
 
 impl Settings for Config {
@@ -213,5 +256,14 @@ impl Settings for Config {
 
     fn longest_drain(&self) -> Duration {
         self.lame_duck + self.drain_timeout
+    }
+
+    fn watched_files(&self) -> Vec<PathBuf> {
+        [&self.tls_cert, &self.tls_key, &self.tls_client_ca].into_iter().flatten().cloned().collect()
+    }
+
+    fn descriptors(&self) -> u64 {
+        let tables = if self.private_fd_tables { self.reactors.max(1) } else { 1 };
+        self.max_connections.div_ceil(tables) as u64
     }
 }

@@ -31,6 +31,13 @@ pub trait Settings: Clone + Debug + Default + PartialEq + Send + Sync + 'static 
     /// The longest that a drain may take, from its beginning to the cut.
     fn longest_drain(&self) -> Duration;
 
+    /// Files that are read again when they change.
+    fn watched_files(&self) -> Vec<PathBuf>;
+
+    /// Descriptors that as many connections as are allowed take in one descriptor
+    /// table, if they are spread evenly.
+    fn descriptors(&self) -> u64;
+
     /// The keys of all sections.
     fn keys() -> impl Iterator<Item = &'static Key<Self>> {
         Self::sections().iter().flat_map(|section| section.keys)

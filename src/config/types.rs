@@ -41,6 +41,24 @@ pub enum SlowConsumer {
     Disconnect,
 }
 
+/// How clients show who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// They do not: the query's `user_id` is believed.
+    None,
+    /// By a token that an issuer has signed.
+    Jwt,
+}
+
+/// Whether something may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
 /// Which of a node's two listeners speak TLS, where there is a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsListener {
@@ -98,6 +116,8 @@ macro_rules! words {
 pub(crate) use words;
 
 words!(SlowConsumer { DropNewest = "drop-newest", Disconnect = "disconnect" });
+words!(Auth { None = "none", Jwt = "jwt" });
+words!(Permission { Allow = "allow", Deny = "deny" });
 words!(TlsListener { Both = "both", Http = "http", Ws = "ws" });
 words!(LogFormat { Text = "text", Json = "json" });
 

@@ -14,7 +14,8 @@ use ipnet::IpNet;
 use super::text::{
     array, duration_text, largest, log_levels, network, one, parse, quoted, reactors_default, size, size_text,
 };
-use super::{AddressRate, LogFormat, Secret, SlowConsumer, TlsListener};
+use super::{AddressRate, Auth, LogFormat, Permission, Secret, SlowConsumer, TlsListener};
+use crate::auth::Algorithm;
 use crate::tls::ClientAuth;
 
 /// One way to read and to write a value.
@@ -214,12 +215,36 @@ pub(crate) const SLOW_CONSUMER: Codec<SlowConsumer> = Codec {
     write: |policy| Some(quoted(policy)),
 };
 
+pub(crate) const AUTH: Codec<Auth> = Codec {
+    form: "none|jwt",
+    shape: Shape::Scalar,
+    secret: false,
+    read: |parts| one(parts)?.parse(),
+    write: |auth| Some(quoted(auth)),
+};
+
 pub(crate) const CLIENT_AUTH: Codec<ClientAuth> = Codec {
     form: "required|optional",
     shape: Shape::Scalar,
     secret: false,
     read: |parts| one(parts)?.parse(),
     write: |auth| Some(quoted(auth)),
+};
+
+pub(crate) const ALGORITHMS: Codec<Vec<Algorithm>> = Codec {
+    form: "ALGORITHM",
+    shape: Shape::List,
+    secret: false,
+    read: |parts| parts.iter().map(|part| part.trim().parse()).collect(),
+    write: |algorithms| Some(array(algorithms)),
+};
+
+pub(crate) const PERMISSION: Codec<Permission> = Codec {
+    form: "allow|deny",
+    shape: Shape::Scalar,
+    secret: false,
+    read: |parts| one(parts)?.parse(),
+    write: |permission| Some(quoted(permission)),
 };
 
 pub(crate) const TLS_LISTENER: Codec<TlsListener> = Codec {
@@ -326,6 +351,18 @@ mod tests {
         }
         check(&SWITCH, "", None);
         check(&SWITCH, "maybe", None);
+    }
+
+    #[test]
+    fn words_and_algorithms() {
+        check(&AUTH, "jwt", Some(r#""jwt""#));
+        check(&AUTH, "JWT", None);
+        check(&PERMISSION, "deny", Some(r#""deny""#));
+        check(&PERMISSION, "no", None);
+        check(&ALGORITHMS, "EdDSA", Some(r#"["EdDSA"]"#));
+        for wrong in ["none", "HS512", "eddsa", ""] {
+            check(&ALGORITHMS, wrong, None);
+        }
     }
 
     #[test]

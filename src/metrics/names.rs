@@ -25,12 +25,18 @@ pub enum Counter {
     DrainingRefused,
     /// Upgrades refused because the home of the user takes no more messages (503).
     OverloadRefused,
+    /// Upgrades refused for their token, or for want of one (401, 403).
+    Unauthorized,
     /// TLS handshakes with a signature.
     TlsFull,
     /// TLS handshakes that went on from an earlier connection's.
     TlsResumed,
     /// TLS connections that ended by breaking the protocol, most of them in the handshake.
     TlsFailed,
+    /// Messages to everybody that the client may not send.
+    BroadcastsDenied,
+    /// Messages to a user that the client may not send.
+    SendsDenied,
     /// Bytes read from sockets.
     BytesReceived,
     /// Bytes written to sockets.
@@ -81,11 +87,15 @@ pub enum Counter {
     ClusterReturned,
     /// Times the link to Redis broke.
     ClusterLinkLosses,
+    /// Times the keys of tokens were read again and taken over.
+    KeysTakenOver,
+    /// Times they were read again and could not be used.
+    KeysRefused,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = Counter::ClusterLinkLosses as usize + 1;
+    pub const COUNT: usize = Counter::KeysRefused as usize + 1;
 }
 
 /// Something that goes up and down.
@@ -103,11 +113,13 @@ pub enum Gauge {
     MailboxDepth,
     /// How long the drain has taken, or took, in milliseconds.
     DrainMilliseconds,
+    /// Until when the certificate in force is valid, in milliseconds since the Unix epoch.
+    CertificateExpiryMilliseconds,
 }
 
 impl Gauge {
     /// How many there are.
-    pub const COUNT: usize = Gauge::DrainMilliseconds as usize + 1;
+    pub const COUNT: usize = Gauge::CertificateExpiryMilliseconds as usize + 1;
 }
 
 type CounterFamily = family::CounterFamily<Counter>;
@@ -143,6 +155,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::CapacityRefused, "capacity"),
             (Counter::DrainingRefused, "draining"),
             (Counter::OverloadRefused, "overloaded"),
+            (Counter::Unauthorized, "unauthorized"),
         ],
     },
     CounterFamily {
@@ -155,6 +168,13 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::TlsResumed, "resumed"),
             (Counter::TlsFailed, "failed"),
         ],
+    },
+    CounterFamily {
+        name: "throng_messages_denied",
+        help: "Messages that clients may not send, by what they asked for.",
+        unit: Unit::Count,
+        label: "action",
+        members: &[(Counter::BroadcastsDenied, "broadcast"), (Counter::SendsDenied, "send_message")],
     },
     CounterFamily {
         name: "throng_received",
@@ -252,6 +272,13 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         "Clients' messages that came back because their users had left the node.",
     ),
     one(&[(Counter::ClusterLinkLosses, "")], "throng_cluster_link_losses", "Times the link to Redis broke."),
+    CounterFamily {
+        name: "throng_token_keys_reads",
+        help: "Times the keys of clients' tokens were read again, by whether they could be used.",
+        unit: Unit::Count,
+        label: "outcome",
+        members: &[(Counter::KeysTakenOver, "taken_over"), (Counter::KeysRefused, "refused")],
+    },
     one(
         &[(Counter::LogLinesDropped, "")],
         "throng_log_lines_dropped",
@@ -305,6 +332,13 @@ pub(super) const GAUGES: &[GaugeFamily] = &[
         gauge: Gauge::DrainMilliseconds,
         name: "throng_drain",
         help: "How long the drain has taken; 0 while serving.",
+        unit: Unit::Seconds,
+        per_reactor: false,
+    },
+    GaugeFamily {
+        gauge: Gauge::CertificateExpiryMilliseconds,
+        name: "throng_tls_certificate_expiry_timestamp",
+        help: "Until when the certificate shown to clients is valid, since the Unix epoch; 0 without TLS.",
         unit: Unit::Seconds,
         per_reactor: false,
     },

@@ -161,6 +161,16 @@ fn messages_have_their_text() {
         json!({"type": "error", "message": "Invalid JSON"}),
     );
     check_written(
+        |out| write_send_denied(out, "b\"ob"),
+        r#"{"type":"error","message":"Not permitted: send_message","target_user":"b\"ob"}"#,
+        json!({"type": "error", "message": "Not permitted: send_message", "target_user": "b\"ob"}),
+    );
+    check_written(
+        write_broadcast_denied,
+        r#"{"type":"error","message":"Not permitted: broadcast"}"#,
+        json!({"type": "error", "message": "Not permitted: broadcast"}),
+    );
+    check_written(
         |out| write_undelivered(out, "\u{1}\\"),
         r#"{"type":"error","message":"User is not connected","target_user":"\u0001\\"}"#,
         json!({"type": "error", "message": "User is not connected", "target_user": "\u{1}\\"}),

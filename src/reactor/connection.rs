@@ -145,6 +145,10 @@ pub enum Flag {
     PeerDone = 128,
     /// It became a WebSocket.
     WebSocket = 256,
+    /// Its token does not let it send to everybody.
+    BroadcastDenied = 1 << 14,
+    /// Its token says to whom it may send.
+    SendLimited = 1 << 15,
 }
 
 impl<S> Row for Connection<S> {

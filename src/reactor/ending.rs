@@ -111,6 +111,7 @@ impl Reactor {
             self.tally_end(reason);
         }
         self.drop_batch(slot);
+        self.drop_permits(slot);
         self.table.bury(slot);
     }
 

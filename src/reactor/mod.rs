@@ -25,9 +25,11 @@ mod batch;
 mod closing;
 mod deliver;
 mod ending;
+mod expiry;
 mod flush;
 mod inbox;
 mod latency;
+mod permits;
 mod read;
 mod record;
 mod requests;
@@ -66,10 +68,12 @@ use conn_table::ConnTable;
 use connection::Connection;
 use deliver::Members;
 use door::Spare;
+use expiry::Expiries;
 use latency::Latency;
 use mailbox::{Inbox, Mailbox, mailbox};
 use message::{News, Order, ReactorMessage};
 use outgoing::Outgoing;
+use permits::Reaches;
 use record::Records;
 use shared::Shared;
 use sweep::Sweep;
@@ -195,6 +199,10 @@ pub struct Reactor {
     asks: Asks,
     batches: Batches,
     sweep: Sweep,
+    /// Until when connections may stay.
+    expiries: Expiries,
+    /// To whom they may send.
+    reaches: Reaches,
     /// The table was shrunk in the last pass; what hung off its rows can be given back as well.
     crowd_left: bool,
     closing: Option<Closing>,
@@ -252,6 +260,8 @@ impl Reactor {
             read_again: Vec::new(),
             asks: Asks::default(),
             batches: Batches::default(),
+            expiries: Expiries::default(),
+            reaches: Reaches::default(),
             crowd_left: false,
             closing: None,
             spare: Spare::open()?,
@@ -315,6 +325,7 @@ impl Reactor {
         self.accept_waiting();
         self.read_leftovers();
         self.sweep_slice();
+        self.close_expired();
         self.give_up_on_asks();
         self.send_due_batches();
         self.go_on_closing();
@@ -339,6 +350,9 @@ impl Reactor {
             ticks = ticks.min(1);
         }
         if let Some(due) = self.batches.ticks_left(self.now) {
+            ticks = ticks.min(due);
+        }
+        if let Some(due) = self.expiries.ticks_left(self.now) {
             ticks = ticks.min(due);
         }
         if let Some(due) = self.closing.as_ref().and_then(|closing| closing.ticks_left(self.now)) {

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::mailbox::Mailbox;
 use super::message::{Presence, ReactorMessage};
+use crate::auth::KeyRing;
 use crate::cluster::Overview;
 use crate::cluster::message::ClusterMessage;
 use crate::drain::Phase;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Connections per client address.
     pub limiter: AddressLimiter,
+    /// Keys of clients' tokens; `None` where none are asked for.
+    pub token_keys: Option<KeyRing>,
     /// Into each reactor.
     pub mailboxes: Vec<Mailbox<ReactorMessage>>,
     /// Into the cluster, if there is one.

@@ -71,10 +71,19 @@ impl Reactor {
                 Duration::from_secs(5),
             ));
         }
+        // After all that is cheap: a signature costs more than the rest of a handshake.
+        let bearer = self.authenticate(slot, head, client).inspect_err(|_| self.shared.release())?;
         let endpoint = if head.path == "/echo" { Endpoint::Echo } else { Endpoint::Hub };
-        let whose = if endpoint == Endpoint::Echo { Whose::Anonymous } else { self.whose(head) };
+        let whose = match &bearer {
+            _ if endpoint == Endpoint::Echo => Whose::Anonymous,
+            Some(bearer) => Whose::User(bearer.user.as_str().into()),
+            None => self.whose(head),
+        };
         self.records.introduce(slot, client, head.header("traceparent"));
         self.open(slot, endpoint, &whose, &upgrade)?;
+        if let Some(bearer) = bearer {
+            self.hold_to(slot, bearer);
+        }
         if endpoint == Endpoint::Hub {
             self.greet(slot, head, whose, client);
         }

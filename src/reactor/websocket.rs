@@ -135,11 +135,17 @@ impl Reactor {
             Ok(ClientMessage::Malformed(why)) => self.complain(slot, why),
             Err(protocol::InvalidJson) => self.complain(slot, "Invalid JSON"),
             Ok(ClientMessage::SendMessage { target_user, content }) => {
+                if !self.may_send(slot, &target_user) {
+                    return;
+                }
                 let Some(sender) = self.table.id(slot) else { return };
                 let frame = self.encode(slot, |out, from| protocol::write_message(out, from, content));
                 self.route(&target_user, Action::Deliver(frame), ReplyTo::Client(sender));
             }
             Ok(ClientMessage::Broadcast { content }) => {
+                if !self.may_broadcast(slot) {
+                    return;
+                }
                 let frame = self.encode(slot, |out, from| protocol::write_broadcast(out, from, content));
                 self.broadcast(frame, ReplyTo::Nobody);
             }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::supervisor::{Crew, order};
+use super::token_keys::KeyWatch;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::drain::{Phase, Plan};
@@ -20,6 +21,15 @@ pub(super) struct Node {
     pub(super) orders: Vec<Mailbox<Order>>,
     pub(super) cluster: Option<Cluster>,
     pub(super) tls: Option<Certificate>,
+    pub(super) key_watch: Option<KeyWatch>,
+}
+
+impl Node {
+    /// Says in the metrics until when the certificate in force is valid.
+    pub(super) fn show_expiry(&self) {
+        let expires_ms = self.tls.as_ref().map_or(0, Certificate::expiry_millis);
+        self.shared.metrics.node().set(Gauge::CertificateExpiryMilliseconds, expires_ms);
+    }
 }
 
 impl Crew for Node {
@@ -53,6 +63,10 @@ impl Crew for Node {
         if let Some(identity) = self.tls.as_mut().and_then(Certificate::reload) {
             order(&self.orders, || Order::Tls(identity.clone()));
         }
+        self.show_expiry();
+        if let Some(watch) = &self.key_watch {
+            watch.read_again();
+        }
     }
 
     fn has_drained(&self, took: Duration, _: &Tally) {
@@ -62,6 +76,9 @@ impl Crew for Node {
     fn stop(&mut self) {
         if let Some(cluster) = self.cluster.take() {
             cluster.stop();
+        }
+        if let Some(watch) = self.key_watch.take() {
+            watch.stop();
         }
         order(&self.orders, || Order::Stop);
     }

@@ -16,6 +16,8 @@ use super::Server;
 use super::crew::Node;
 use super::supervisor::{self, Supervisor, order};
 use super::threads::{self, Part};
+use super::token_keys::{self, KeyWatch, TokenKeys};
+use crate::auth::KeyRing;
 use crate::cluster::Prepared;
 use crate::config::{Config, ConfigError, Settings};
 use crate::drain::Phase;
@@ -24,7 +26,6 @@ use crate::identity::{Identity, Probe};
 use crate::ids::ReactorId;
 use crate::limiter::AddressLimiter;
 use crate::metrics::Metrics;
-use crate::net::descriptors::Need;
 use crate::net::{self, Inherited, Listeners};
 use crate::reactor::message::{News, Order};
 use crate::reactor::shared::Shared;
@@ -71,6 +72,7 @@ impl From<ConfigError> for StartError {
 
 pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, StartError> {
     config.validate()?;
+    let token_keys = TokenKeys::load(&config)?;
     let tls = Certificate::load(config.tls()).map_err(StartError::Tls)?;
     let identity = Identity::detect(&Probe::of_this_machine(), &config.service_name, &config.labels);
     let (http, ws) = listen(&config, inherited)?;
@@ -85,7 +87,10 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
         ways.push(way);
     }
     let prepared = Prepared::new(&config).map_err(|error| StartError::System("join the cluster", error))?;
-    let shared = Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref())?);
+    token_keys::log_start(&config, token_keys.as_ref());
+    let (key_source, keys) = token_keys.unzip();
+    let shared =
+        Arc::new(shared(&config, &identity, &doors, &ways, prepared.as_ref(), keys.map(KeyRing::new))?);
     let config = Arc::new(config);
     let (news, news_in) = bounded(4 * ways.len());
     let orders: Vec<_> = ways.into_iter().map(|way| way.orders).collect();
@@ -95,12 +100,14 @@ pub(super) fn start(config: Config, inherited: Inherited) -> Result<Server, Star
     let reactors = spawn(parts, &shared, &config, &news)?;
     let cluster = prepared.map(|prepared| prepared.start(&shared)).transpose();
     let cluster = cluster.map_err(|error| StartError::System("start the cluster's threads", error))?;
+    let key_watch = key_source.map(|source| KeyWatch::start(source, shared.clone())).transpose();
+    let key_watch = key_watch.map_err(|error| StartError::System("start the thread of the keys", error))?;
     log_start(&identity, &shared, &doors, &config);
-    descriptors(&config, shared.mailboxes.len()).check();
     let (commands, commands_in) = bounded(16);
     let (events, events_in) = bounded(supervisor::EVENTS);
-    let supervisor =
-        Supervisor::new(Node { shared: shared.clone(), orders, cluster, tls }, config, reactors, events);
+    let node = Node { shared: shared.clone(), orders, cluster, tls, key_watch };
+    node.show_expiry();
+    let supervisor = Supervisor::new(node, config, reactors, events);
     let supervisor = thread::Builder::new()
         .name("throng-supervisor".into())
         .spawn(move || supervisor.run(&commands_in, &news_in))
@@ -175,6 +182,7 @@ fn shared(
     doors: &Doors,
     ways: &[Ways],
     cluster: Option<&Prepared>,
+    token_keys: Option<KeyRing>,
 ) -> Result<Shared, StartError> {
     let rendered = serde_json::to_string(identity).and_then(RawValue::from_string);
     let identity_json =
@@ -193,6 +201,7 @@ fn shared(
         listeners_outlive: doors.outlive,
         metrics: Metrics::new(ways.len()),
         limiter: AddressLimiter::new(),
+        token_keys,
         mailboxes: ways.iter().map(|way| way.mailbox.clone()).collect(),
         cluster: cluster.map(Prepared::mailbox),
         overview: cluster.map(Prepared::overview),
@@ -220,12 +229,6 @@ fn spawn(
         reactor::settle_in(parts, shared.clone(), config.clone(), told.clone(), foreign)
     };
     threads::spawn(parts, private_fd_tables, news, News::Ended, settle, Reactor::run)
-}
-
-/// What the connections need: each reactor's in one table, or in one of its own.
-fn descriptors(config: &Config, reactors: usize) -> Need {
-    let tables = if config.private_fd_tables { reactors } else { 1 };
-    Need { connections: config.max_connections as u64, each: 1, tables: tables as u64 }
 }
 
 fn log_start(identity: &Identity, shared: &Shared, doors: &Doors, config: &Config) {

@@ -69,9 +69,11 @@ struct Case {
     asked: Option<Instant>,
     signals: Vec<Signal>,
     events: Vec<ServerEvent>,
+    files_change: bool,
 }
 
-const NOTHING: Case = Case { file: None, asked: None, signals: Vec::new(), events: Vec::new() };
+const NOTHING: Case =
+    Case { file: None, asked: None, signals: Vec::new(), events: Vec::new(), files_change: false };
 
 fn check(case: Case, status: u8, told: &[&'static str]) {
     let (ends, events) = bounded(8);
@@ -89,12 +91,17 @@ fn check(case: Case, status: u8, told: &[&'static str]) {
         service: &service,
         loader: &loader,
         logging: logging(),
+        config: Config::default(),
         longest_drain: Duration::ZERO,
         turns: Vec::new(),
         shown: None,
         asked: case.asked,
     };
-    let code = process.live(&signals);
+    let (changed, files) = bounded(1);
+    if case.files_change {
+        changed.send(()).expect("room");
+    }
+    let code = process.live(&signals, &files);
     assert_eq!(code, ExitCode::from(status));
     assert_eq!(*service.told.lock().expect("not poisoned"), told);
 }
@@ -126,4 +133,11 @@ fn a_reload_hands_over_what_is_valid() {
     let drain = Signal::Drain { count: 1 };
     let broken = Case { file: Some("/nonexistent"), signals: vec![Signal::Reload, drain], ..NOTHING };
     check(broken, 0, &["drain"]);
+}
+
+#[test]
+fn files_that_changed_are_read_again_by_the_configuration_in_force() {
+    // Whatever the file of the configuration says by now.
+    let broken = Case { file: Some("/nonexistent"), files_change: true, ..NOTHING };
+    check(broken, 0, &["reload"]);
 }

@@ -10,6 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -17,11 +18,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::validity;
 use crate::config::words;
 use crate::limits::TLS_FILE_BYTES;
 
 /// The protocol agreed on inside TLS (RFC 7301): both HTTP and WebSocket begin with it.
 const ALPN: &[u8] = b"http/1.1";
+
+/// What is left of a certificate's time when the log begins to warn.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Whether a client must show a certificate, where authorities for them are configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +64,16 @@ impl Identity {
         Some(Identity { certificate, key, client_ca: client_ca.clone(), client_auth })
     }
 
-    /// Reads the files. With `before`, what was in force until now, clients that
-    /// connected then can resume, unless they must show who they are: then the
-    /// authorities in force now decide.
+    /// Reads the files; until when the certificate is valid is returned as well.
+    /// With `before`, what was in force until now, clients that connected then
+    /// can resume, unless they must show who they are: then the authorities in
+    /// force now decide.
     ///
     /// # Errors
     /// One line that names the file and says what is wrong with it.
-    pub fn load(&self, before: Option<&ServerConfig>) -> Result<Arc<ServerConfig>, String> {
+    fn load(&self, before: Option<&ServerConfig>) -> Result<(Arc<ServerConfig>, Option<SystemTime>), String> {
         let certificates = certificates(&self.certificate)?;
+        let expires_at = certificates.first().and_then(|first| validity::expires_at(first));
         let key = key(&self.key)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -94,7 +101,7 @@ impl Identity {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
         config.ticketer = self.ticketer(before)?;
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), expires_at))
     }
 
     fn ticketer(&self, before: Option<&ServerConfig>) -> Result<Arc<dyn ProducesTickets>, String> {
@@ -109,15 +116,41 @@ impl Identity {
 pub struct Certificate {
     identity: Identity,
     config: Arc<ServerConfig>,
+    expires_at: Option<SystemTime>,
 }
 
 impl Certificate {
     /// Reads the files of an identity, if there is one.
     ///
     /// # Errors
-    /// As [`Identity::load`].
+    /// One line that names the file and says what is wrong with it.
     pub fn load(identity: Option<Identity>) -> Result<Option<Certificate>, String> {
-        identity.map(|identity| Ok(Certificate { config: identity.load(None)?, identity })).transpose()
+        let load = |identity: Identity| {
+            let (config, expires_at) = identity.load(None)?;
+            let certificate = Certificate { identity, config, expires_at };
+            certificate.log_expiry();
+            Ok(certificate)
+        };
+        identity.map(load).transpose()
+    }
+
+    /// Until when it is valid, in milliseconds since the Unix epoch; 0 if that cannot be read.
+    pub fn expiry_millis(&self) -> u64 {
+        let since = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+        self.expires_at.and_then(since).map_or(0, |since| since.as_millis() as u64)
+    }
+
+    fn log_expiry(&self) {
+        let file = self.identity.certificate.display();
+        let Some(at) = self.expires_at else {
+            return log::warn!("TLS: {file} does not say until when it is valid");
+        };
+        let until = humantime::format_rfc3339_seconds(at);
+        match at.duration_since(SystemTime::now()) {
+            Err(_) => log::error!("TLS: {file} has expired at {until}: clients will refuse it"),
+            Ok(left) if left < EXPIRES_SOON => log::warn!("TLS: {file} is valid until {until} only"),
+            Ok(_) => log::info!("TLS: {file} is valid until {until}"),
+        }
     }
 
     /// What was read last.
@@ -128,9 +161,10 @@ impl Certificate {
     /// Reads the files again. If they cannot be used the log says so, and what was in force stays.
     pub fn reload(&mut self) -> Option<Arc<ServerConfig>> {
         match self.identity.load(Some(&self.config)) {
-            Ok(config) => {
+            Ok((config, expires_at)) => {
                 log::info!("TLS: {} read again, for new connections", self.identity.certificate.display());
-                self.config = config.clone();
+                (self.config, self.expires_at) = (config.clone(), expires_at);
+                self.log_expiry();
                 Some(config)
             }
             Err(why) => {

@@ -48,6 +48,8 @@ pub enum CloseReason {
     DrainDeadline,
     /// We closed and the peer did not answer in time.
     CloseTimeout,
+    /// The token it was opened with has expired.
+    TokenExpired,
 }
 
 /// One row of the table.
@@ -60,7 +62,7 @@ struct Facts {
 
 impl CloseReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [CloseReason; 20] = [
+    pub const ALL: [CloseReason; 21] = [
         CloseReason::PeerClosed,
         CloseReason::PeerVanished,
         CloseReason::SocketError,
@@ -81,6 +83,7 @@ impl CloseReason {
         CloseReason::Draining,
         CloseReason::DrainDeadline,
         CloseReason::CloseTimeout,
+        CloseReason::TokenExpired,
     ];
 
     fn facts(self) -> Facts {
@@ -107,6 +110,7 @@ impl CloseReason {
             Self::Draining => row(Some(1012), "Server is draining", "draining", Debug),
             Self::DrainDeadline => row(None, "", "drain_deadline", Info),
             Self::CloseTimeout => row(None, "", "close_timeout", Debug),
+            Self::TokenExpired => row(Some(4010), "Token expired", "token_expired", Debug),
         }
     }
 

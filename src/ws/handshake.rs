@@ -6,6 +6,11 @@ use crate::http::Head;
 use crate::ws::deflate::{Deflate, negotiate};
 use tungstenite::handshake::derive_accept_key;
 
+/// The subprotocol that a client offers to say that the next one it offers is
+/// its token. Browsers let a page set no other header. It is always spoken, so
+/// that a client need not know whether its token is asked for.
+pub const TOKEN_SUBPROTOCOL: &str = "throng.jwt";
+
 /// What this server grants.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
@@ -24,7 +29,7 @@ pub struct Upgrade {
     /// The value of `Sec-WebSocket-Accept`.
     pub accept_key: String,
     /// The subprotocol agreed on: the first the client named that is spoken
-    /// here.
+    /// here, else [`TOKEN_SUBPROTOCOL`] if it named that.
     pub subprotocol: Option<String>,
     /// What was agreed on compression, and the header value that says so.
     pub extensions: Option<(Deflate, String)>,
@@ -139,12 +144,30 @@ fn check_origin(head: &Head<'_>, allowed: &[String]) -> Result<(), Refusal> {
     }
 }
 
-/// The client lists subprotocols in the order it prefers them (section 4.1).
+/// The client lists subprotocols in the order it prefers them (section 4.1). A
+/// token among them is none.
 fn subprotocol(head: &Head<'_>, spoken: &[String]) -> Option<String> {
-    head.headers("sec-websocket-protocol")
-        .flat_map(|value| value.split(','))
-        .find_map(|name| spoken.iter().find(|spoken| *spoken == name.trim()))
-        .cloned()
+    let chosen = offered(head)
+        .filter(|(_, is_token)| !is_token)
+        .find_map(|(name, _)| spoken.iter().find(|spoken| *spoken == name))
+        .cloned();
+    let asks = || offered(head).any(|(name, is_token)| !is_token && name == TOKEN_SUBPROTOCOL);
+    chosen.or_else(|| asks().then(|| TOKEN_SUBPROTOCOL.to_owned()))
+}
+
+/// The tokens offered as subprotocols: each stands behind a [`TOKEN_SUBPROTOCOL`].
+pub fn offered_tokens<'s, 'a>(head: &'s Head<'a>) -> impl Iterator<Item = &'a str> + use<'s, 'a> {
+    offered(head).filter_map(|(token, is_token)| is_token.then_some(token))
+}
+
+/// The subprotocols offered, and whether each stands in a token's place.
+fn offered<'s, 'a>(head: &'s Head<'a>) -> impl Iterator<Item = (&'a str, bool)> + use<'s, 'a> {
+    let names = head.headers("sec-websocket-protocol").flat_map(|value| value.split(',')).map(str::trim);
+    names.scan(false, |is_token, name| {
+        let this = (name, *is_token);
+        *is_token = !*is_token && name == TOKEN_SUBPROTOCOL;
+        Some(this)
+    })
 }
 
 /// The value of a header that must occur once.
@@ -268,6 +291,26 @@ mod tests {
         check(&["superchat"], Some("superchat"));
         check(&["Chat"], None);
         check(&[], None);
+    }
+
+    #[test]
+    fn a_token_is_never_chosen() {
+        let check = |offer: &str, spoken: &[&str], chosen: Option<&str>, tokens: &[&str]| {
+            let request = REQUEST.replace("chat, superchat", offer);
+            let spoken = strings(spoken);
+            let policy = Policy { subprotocols: &spoken, ..ANY };
+            assert_eq!(judge(&request, &policy).unwrap().subprotocol.as_deref(), chosen, "{offer}");
+            with_head(&request, |head| {
+                assert_eq!(offered_tokens(head).collect::<Vec<_>>(), tokens, "{offer}")
+            });
+        };
+        check("throng.jwt, a.b.c", &[], Some("throng.jwt"), &["a.b.c"]);
+        check("chat, throng.jwt, a.b.c", &["chat"], Some("chat"), &["a.b.c"]);
+        check("throng.jwt, a.b.c, chat", &["chat"], Some("chat"), &["a.b.c"]);
+        check("throng.jwt, chat", &["chat"], Some("throng.jwt"), &["chat"]);
+        check("throng.jwt", &[], Some("throng.jwt"), &[]);
+        check("throng.jwt, throng.jwt, chat", &["chat"], Some("chat"), &["throng.jwt"]);
+        check("a.b.c", &[], None, &[]);
     }
 
     #[test]

@@ -23,4 +23,7 @@ mod failover;
 mod listener;
 mod passing;
 mod robustness;
+#[path = "../keys/signing.rs"]
+mod signing;
 mod stub;
+mod tokens;

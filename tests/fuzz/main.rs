@@ -86,6 +86,11 @@ fn config_file() {
 }
 
 #[test]
+fn token() {
+    fuzz("token", 8_000);
+}
+
+#[test]
 fn samples_are_valid() {
     for entry in ENTRIES {
         for sample in (entry.samples)() {

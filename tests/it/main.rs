@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
+mod auth;
 mod backpressure;
 mod client;
 mod descriptors;
@@ -16,6 +17,8 @@ mod limits;
 mod node;
 mod process;
 mod routing;
+#[path = "../keys/signing.rs"]
+mod signing;
 mod socket;
 mod storm;
 mod web;

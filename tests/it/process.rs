@@ -8,21 +8,21 @@ use crate::node::{Launch, Node};
 use crate::socket::Socket;
 
 /// A file of this test, removed when dropped.
-struct File(PathBuf);
+pub(crate) struct File(PathBuf);
 
 impl File {
-    fn new(name: &str, text: &str) -> Self {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()));
         let file = File(path);
         file.write(text);
         file
     }
 
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         std::fs::write(&self.0, text).unwrap();
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
@@ -35,7 +35,7 @@ impl Drop for File {
 }
 
 /// Exit status and stderr of a process that does not serve.
-fn refused(launch: &Launch) -> (Option<i32>, Vec<String>) {
+pub(crate) fn refused(launch: &Launch) -> (Option<i32>, Vec<String>) {
     let mut process = launch.spawn();
     assert_eq!(process.stdout_line(), None, "it says nothing on stdout");
     let stderr = process.rest_of_stderr();

@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "shared with the tests of one node")]
 #[path = "../it/node.rs"]
 mod node;
+#[path = "../keys/signing.rs"]
+mod signing;
 #[allow(dead_code, reason = "shared with the tests of one node")]
 #[path = "../it/socket.rs"]
 mod socket;
@@ -15,9 +17,11 @@ mod web;
 
 mod containers;
 mod files;
+mod jwt;
 mod network;
 mod overlay;
 mod pods;
 mod program;
 mod running;
 mod times;
+mod tls;

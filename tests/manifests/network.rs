@@ -153,7 +153,7 @@ fn every_pod_of_ours_that_listens_is_scraped_once() {
     let endpoint = &monitor["spec"]["endpoints"][0];
     for service in overlay.of_kind("Service").filter(scraped) {
         let ports = service["spec"]["ports"].as_array().unwrap();
-        assert!(ports.iter().any(|port| port["name"] == endpoint["port"]));
+        assert!(ports.iter().any(|port| port["targetPort"] == endpoint["targetPort"]));
     }
 }
 

@@ -24,6 +24,7 @@ mod api;
 mod endings;
 mod exposition;
 mod manual;
+mod protocol;
 mod references;
 
 use std::path::PathBuf;

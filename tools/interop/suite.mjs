@@ -188,6 +188,38 @@ export class Suite {
     'a given user_id is welcome where one is required': () => this.join('somebody'),
   };
 
+  async welcomedWith(token) {
+    const connection = await this.open('/ws', ['throng.jwt', token]);
+    equal(connection.socket.protocol, 'throng.jwt');
+    await this.receive(connection, 'welcome');
+    return connection;
+  }
+
+  tokens = {
+    'tokens of PyJWT, one for each algorithm, say who it is and what it may do': async (tokens) => {
+      for (const token of tokens.split(',').slice(0, 4)) {
+        const connection = await this.welcomedWith(token);
+        this.send(connection, { type: 'send_message', target_user: 'stranger', content: 7 });
+        equal((await this.receive(connection, 'message')).from, 'stranger');
+        this.send(connection, { type: 'broadcast', content: 7 });
+        equal((await this.receive(connection, 'error')).message, 'Not permitted: broadcast');
+        await connection.close();
+      }
+    },
+    'a token that expires closes with 4010': async (tokens) => {
+      const connection = await this.welcomedWith(tokens.split(',')[4]);
+      const { code, reason } = await connection.ended;
+      equal([code, reason], [4010, 'Token expired']);
+    },
+    'a token that has expired, and none, are refused': async (tokens) => {
+      for (const subprotocols of [['throng.jwt', tokens.split(',')[5]], []]) {
+        const letIn = await this.open('/ws', subprotocols).then(() => true, () => false);
+        assert(!letIn, 'it was let in');
+        this.connections.pop();
+      }
+    },
+  };
+
   drain = {
     'the shutdown notice comes before close 1012': async () => {
       const connection = await this.join('drained');
@@ -222,7 +254,7 @@ export class Suite {
   /** Runs the checks of a mode; true if all were good. */
   async run(mode, user) {
     const group = { checks: this.checks, required: this.required, drain: this.drain, listen: this.listen,
-      send: this.send_one }[mode];
+      send: this.send_one, tokens: this.tokens }[mode];
     let good = true;
     for (const [name, check] of Object.entries(group)) {
       let why;

@@ -168,6 +168,38 @@ class Suite:
         """a given user_id is welcome where one is required"""
         await self.join("somebody")
 
+    async def welcomed_with(self, token):
+        """A connection by the token behind the subprotocol that announces it."""
+        connection = await self.open("/ws", ["throng.jwt", token])
+        equal(connection.subprotocol, "throng.jwt")
+        await self.receive(connection, "welcome")
+        return connection
+
+    async def tokens(self, tokens):
+        """tokens of PyJWT, one for each algorithm, say who it is and what it may do"""
+        for token in tokens.split(",")[:4]:
+            connection = await self.welcomed_with(token)
+            await self.send_json(connection, {"type": "send_message", "target_user": "stranger", "content": 7})
+            equal((await self.receive(connection, "message"))["from"], "stranger")
+            await self.send_json(connection, {"type": "broadcast", "content": 7})
+            equal((await self.receive(connection, "error"))["message"], "Not permitted: broadcast")
+            await connection.close()
+
+    async def token_expires(self, tokens):
+        """a token that expires closes with 4010"""
+        connection = await self.welcomed_with(tokens.split(",")[4])
+        equal(await connection.receive(), Closed(4010, "Token expired"))
+
+    async def token_refused(self, tokens):
+        """a token that has expired, and none, are refused"""
+        for subprotocols in (["throng.jwt", tokens.split(",")[5]], []):
+            try:
+                await self.open("/ws", subprotocols)
+            except Exception as error:  # each library has one of its own
+                assert "401" in str(error), f"{type(error).__name__}: {error}"
+            else:
+                raise AssertionError("it was let in")
+
     async def drain(self):
         """the shutdown notice comes before close 1012"""
         connection = await self.join("drained")
@@ -217,6 +249,7 @@ class Suite:
             "checks": [self.welcome, self.ping, self.unknown, self.invalid_json, self.binary, self.raw_echo,
                        self.deflate, self.send_message, self.offline, self.broadcast, self.kick, self.subprotocol],
             "required": [self.missing_user_id, self.user_id_given],
+            "tokens": [self.tokens, self.token_expires, self.token_refused],
             "drain": [self.drain],
             "listen": [self.listen],
             "send": [self.send],
@@ -226,6 +259,6 @@ class Suite:
 
 
 def main(library):
-    """Command line of every Python client: MODE http://HOST:PORT [USER]."""
+    """Command line of every Python client: MODE http://HOST:PORT [USER or TOKENS]."""
     mode, url, *arguments = sys.argv[1:]
     sys.exit(0 if asyncio.run(Suite(library, url).run(mode, arguments)) else 1)

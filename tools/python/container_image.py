@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -37,16 +38,27 @@ class Podman:
         (self.folder / "containers.conf").write_text(
             f'[containers]\nnetns = "host"\ndefault_ulimits = [{limits}]\nlog_driver = "k8s-file"\n'
             f'[engine]\nruntime = "{runtime}"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n')
+        # What the build stage keeps between builds is buildah's temporary folder's.
+        temporary = self.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
         self.environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
-                            "CONTAINERS_CONF": str(self.folder / "containers.conf"), "BUILDAH_FORMAT": "docker"}
+                            "CONTAINERS_CONF": str(self.folder / "containers.conf"), "BUILDAH_FORMAT": "docker",
+                            "TMPDIR": str(temporary)}
 
-    def call(self, *arguments, timeout=120, check=True, program="podman"):
-        """What it prints."""
-        done = subprocess.run([program, *map(str, arguments)], env=self.environment, capture_output=True, text=True,
+    def call(self, *arguments, timeout=120):
+        """What podman prints."""
+        done = subprocess.run(["podman", *map(str, arguments)], env=self.environment, capture_output=True, text=True,
                               errors="replace", timeout=timeout, stdin=subprocess.DEVNULL)
-        if check and done.returncode != 0:
-            raise tools.ToolError(f"{program} {' '.join(map(str, arguments[:4]))}: {done.stderr.strip()[-2000:]}")
+        if done.returncode != 0:
+            raise tools.ToolError(f"podman {' '.join(map(str, arguments[:4]))}: {done.stderr.strip()[-2000:]}")
         return done.stdout.strip()
+
+    def build(self, *arguments):
+        """What buildah and cargo print goes to stderr as it comes: it takes minutes where nothing is cached."""
+        done = subprocess.run(["buildah", "build", *map(str, arguments)], env=self.environment, stdout=sys.stderr,
+                              timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise tools.ToolError(f"buildah ended with status {done.returncode}; what it printed says why")
 
     def inspect(self, what):
         return json.loads(self.call("inspect", what))[0]
@@ -75,8 +87,8 @@ def build(podman, registry):
     base = base_image()
     source = ["--pull"] if registry else ["--pull-never", *stand_in(podman, base)]
     began = time.monotonic()
-    podman.call("build", "--isolation", "chroot", "--format", "docker", "--build-arg", f"REVISION={revision()}", *source,
-                "--tag", IMAGE, str(tools.ROOT), program="buildah", timeout=BUILD_SECONDS)
+    podman.build("--isolation", "chroot", "--format", "docker", "--build-arg", f"REVISION={revision()}", *source,
+                 "--tag", IMAGE, tools.ROOT)
     podman.call("image", "prune", "--force")
     return f"{time.monotonic() - began:.0f} s from {base if registry else f'this machine under the name of {base}'}"
 
@@ -130,7 +142,8 @@ def configuration(podman):
     assert config["Entrypoint"] == ["/throng"] and config["Cmd"] == ["serve"], config
     assert config["StopSignal"] in ("SIGTERM", "15"), config
     assert set(config["ExposedPorts"]) == {"8080/tcp", "8765/tcp"}, config
-    assert found["Healthcheck"]["Test"] == ["CMD", "/throng", "health", "--quiet"], found["Healthcheck"]
+    assert found["Healthcheck"]["Test"] == ["CMD", "/throng", "health", "--quiet", "--timeout", "2s"], \
+        found["Healthcheck"]
     for label in ("title", "description", "licenses", "version", "revision"):
         assert config["Labels"][f"org.opencontainers.image.{label}"], label
     marked = config["Labels"]["org.opencontainers.image.revision"]

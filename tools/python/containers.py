@@ -62,6 +62,10 @@ class Container:
     def state(self):
         return self.podman.inspect(self.name)["State"]
 
+    def health(self):
+        """The state its health checks have brought it to, and their log."""
+        return self.state()["Health"]
+
     def logs(self):
         done = subprocess.run(["podman", "logs", self.name], env=self.podman.environment, capture_output=True, text=True,
                               check=True)

@@ -12,6 +12,9 @@ import throng_tools as tools
 
 VERSION = "1.32"
 CLUSTER_SCOPED = ["Namespace"]
+# Components that are part of no overlay, with what they are tried on: a base, and components beside them.
+OPTIONS = {"session-affinity": ("base", []), "tls": ("base", ["monitoring"]),
+           "balancer-tls": ("overlays/with-balancer", ["monitoring"]), "jwt": ("base", ["tls"])}
 # Their schemas are no part of Kubernetes: checked here.
 CUSTOM = ["ServiceMonitor", "PrometheusRule"]
 DURATION = r"(\d+(ms|[smhd]))+"
@@ -19,15 +22,16 @@ DURATION = r"(\d+(ms|[smhd]))+"
 
 def run(results):
     rendered = {}
-    for name in [*manifests.OVERLAYS, "session-affinity"]:
-        folder = affinity() if name == "session-affinity" else manifests.overlay(name)
+    for name in [*manifests.OVERLAYS, *OPTIONS]:
+        folder = option(name) if name in OPTIONS else manifests.overlay(name)
         results.check(f"{name}: kustomize renders it", lambda: rendered.update({name: manifests.text(folder)}))
         if name not in rendered:
             continue
         results.check(f"{name}: valid in Kubernetes {VERSION}", validate, rendered[name])
         results.check(f"{name}: refers to what is there", references, manifests.Manifests(rendered[name]))
     for name, check in [("single", single), ("with-balancer", with_balancer), ("full", full),
-                        ("session-affinity", session_affinity)]:
+                        ("session-affinity", session_affinity), ("tls", tls), ("balancer-tls", balancer_tls),
+                        ("jwt", jwt)]:
         if name in rendered:
             results.check(f"{name}: its patches have their effect", check, manifests.Manifests(rendered[name]))
     if "full" in rendered:
@@ -40,13 +44,14 @@ def run(results):
             results.skip("promtool", "it is not installed (apt-get install prometheus)")
 
 
-def affinity():
-    """An overlay for the component that none of ours has; kustomize leaves a folder only by relative paths."""
-    folder = tools.CACHE / "kustomize-affinity"
+def option(name):
+    """An overlay for a component that none of ours has; kustomize leaves a folder only by relative paths."""
+    folder = tools.CACHE / f"kustomize-{name}"
     folder.mkdir(parents=True, exist_ok=True)
+    components = [f"../../k8s/components/{one}" for one in (name, *OPTIONS[name][1])]
     (folder / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: throng\n"
-        "resources: [../../k8s/base]\ncomponents: [../../k8s/components/session-affinity]\n")
+        f"resources: [../../k8s/{OPTIONS[name][0]}]\ncomponents: [{', '.join(components)}]\n")
     return folder
 
 
@@ -128,11 +133,57 @@ def session_affinity(given):
     assert service["type"] == "LoadBalancer"
 
 
+def tls(given):
+    speaks_tls(given, "StatefulSet", "throng", {"https": 443, "wss": 8765})
+    data = given.get("ConfigMap", "throng")["data"]
+    assert "THRONG_LAME_DUCK" in data, "the other settings are gone"
+    assert given.get("Service", "throng-headless")["metadata"]["labels"]["throng/scheme"] == "https"
+
+
+def balancer_tls(given):
+    speaks_tls(given, "Deployment", "throng-balance", {"https": 443})
+    assert "THRONG_TLS_CERT" not in given.get("ConfigMap", "throng")["data"], "the balancers speak plain TCP with nodes"
+    assert given.get("Service", "throng-balance")["metadata"]["labels"]["throng/scheme"] == "https"
+    assert "throng/scheme" not in given.get("Service", "throng-headless")["metadata"]["labels"]
+
+
+def speaks_tls(given, kind, name, ports):
+    """The files are where the settings say, readable and replaced when the Secret is; probes and Services speak TLS."""
+    workload = given.get(kind, name)
+    pod, container = workload["spec"]["template"]["spec"], given.container(workload)
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"], pod["securityContext"]
+    mounts_secret(given, kind, name, "tls", f"{name}-tls")
+    data = given.get("ConfigMap", name)["data"]
+    assert (data["THRONG_TLS_CERT"], data["THRONG_TLS_KEY"]) == ("/tls/tls.crt", "/tls/tls.key"), data
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        request = container[probe]["httpGet"]
+        assert request["scheme"] == "HTTPS" and request["port"] == "http", request
+    found = {port["name"]: port["port"] for port in given.get("Service", name)["spec"]["ports"]}
+    assert found == ports, found
+
+
+def mounts_secret(given, kind, name, volume, secret):
+    """A folder as the volume is called, with the files of the Secret, which the group may read."""
+    workload = given.get(kind, name)
+    volumes = {one["name"]: one for one in workload["spec"]["template"]["spec"]["volumes"]}
+    assert volumes[volume]["secret"] == {"secretName": secret, "defaultMode": 0o440}, volumes
+    mounts = [mount for mount in given.container(workload)["volumeMounts"] if mount["name"] == volume]
+    assert mounts == [{"name": volume, "mountPath": f"/{volume}", "readOnly": True}], mounts
+
+
+def jwt(given):
+    """Beside TLS, which mounts a Secret as well."""
+    speaks_tls(given, "StatefulSet", "throng", {"https": 443, "wss": 8765})
+    mounts_secret(given, "StatefulSet", "throng", "jwt", "throng-jwt")
+    data = given.get("ConfigMap", "throng")["data"]
+    assert data["THRONG_AUTH"] == "jwt" and data["THRONG_JWT_JWKS_FILE"] == "/jwt/jwks.json", data
+
+
 def custom(given):
     monitor = given.get("ServiceMonitor", "throng")
     only(monitor["spec"], {"selector", "endpoints", "namespaceSelector", "jobLabel"})
     for endpoint in monitor["spec"]["endpoints"]:
-        only(endpoint, {"port", "path", "interval", "scrapeTimeout", "scheme"})
+        only(endpoint, {"targetPort", "path", "interval", "scrapeTimeout", "relabelings", "tlsConfig"})
         for key in ("interval", "scrapeTimeout"):
             assert re.fullmatch(DURATION, endpoint[key]), endpoint
     groups = given.get("PrometheusRule", "throng")["spec"]["groups"]

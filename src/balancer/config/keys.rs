@@ -88,15 +88,15 @@ const LISTENING: &[Key<BalanceConfig>] = &[
 const TLS: &[Key<BalanceConfig>] = &[
     key! { tls_cert: PATH, RESTART, "tls-cert",
         "PEM file of the certificate that clients are shown, followed by those that lead to its authority. \
-         With it and tls_key the listener speaks TLS, and nothing else. Both files are read again at a \
-         reload.",
+         With it and tls_key the listener speaks TLS, and nothing else. Both files are read again when \
+         they change, and at a reload.",
     },
     key! { tls_key: PATH, RESTART, "tls-key",
         "PEM file of its private key, not encrypted.",
     },
     key! { tls_client_ca: PATH, RESTART, "tls-client-ca",
-        "PEM file of the authorities whose certificates clients are asked for. It is read again at a \
-         reload.",
+        "PEM file of the authorities whose certificates clients are asked for. It is read again when it \
+         changes, and at a reload.",
     },
     key! { tls_client_auth: CLIENT_AUTH, RESTART, "tls-client-auth",
         "Whether a client must show such a certificate: required, or optional, so that one without is \
@@ -141,7 +141,7 @@ const BACKENDS: &[Key<BalanceConfig>] = &[
     },
     key! { backend_ca: PATH, RESTART, "backend-ca",
         "PEM file of the authorities of the backends' certificates, instead of the system's. It is read \
-         again at a reload.",
+         again when it changes, and at a reload.",
     },
     key! { backend_tls_name: OPTIONAL_TEXT, RESTART, "backend-tls-name",
         "The name that the backends' certificates have, if it is not the host of each: of backends behind \

@@ -71,6 +71,8 @@ pub enum Gauge {
     Sockets,
     /// How long the drain has taken, or took, in milliseconds.
     DrainMilliseconds,
+    /// Until when the certificate in force is valid, in milliseconds since the Unix epoch.
+    CertificateExpiryMilliseconds,
     /// Log lines left out because nobody read them; kept elsewhere, it only grows.
     LogLinesDropped,
 }
@@ -215,6 +217,14 @@ pub(super) const GAUGES: &[GaugeFamily] = &[
             Gauge::DrainMilliseconds,
             "throng_balancer_drain",
             "How long the drain has taken; 0 while serving.",
+        )
+    },
+    GaugeFamily {
+        unit: Unit::Seconds,
+        ..gauge(
+            Gauge::CertificateExpiryMilliseconds,
+            "throng_balancer_tls_certificate_expiry_timestamp",
+            "Until when the certificate shown to clients is valid, since the Unix epoch; 0 without TLS.",
         )
     },
 ];

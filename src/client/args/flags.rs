@@ -24,6 +24,8 @@ Reconnecting: the first wait is anything up to --backoff-first, doubled by each 
 --backoff-max. A server that leaves says when to come back (reconnect_after_ms of its notice), and
 one that is full does (Retry-After); both are obeyed. 4xx answers other than 408, 425 and 429, an
 answer that is not WebSocket, a TLS error and the close codes 4001 to 4003 are a refusal for good.
+Closed with 4010, its token has expired: it comes back with what --token-file then holds, and after
+it was connected once goes on trying when that is refused with 401.
 
 Business messages (--interval, --simulate) are numbered, and confirmed by the server's echo; what is
 not confirmed when a connection is lost is sent again on the next one. Numbered messages of the
@@ -46,7 +48,7 @@ pub fn command() -> clap::Command {
         .args(output_args())
 }
 
-fn connection_args() -> [Arg; 5] {
+fn connection_args() -> [Arg; 6] {
     [
         text("url", "URL", "ws:// or wss:// [env: SERVER_URL] [default: ws://localhost:8080/ws]"),
         text(
@@ -60,6 +62,13 @@ fn connection_args() -> [Arg; 5] {
             "ID",
             "User of the connections, sent as user_id in the query; %n stands for a connection's number",
         ),
+        flag_with(
+            "token-file",
+            "FILE",
+            "File with the token that says who the user is, read at each attempt to connect; %n stands \
+             for a connection's number [env: THRONG_TOKEN, the token itself]",
+        )
+        .value_parser(value_parser!(PathBuf)),
         flag_with("connections", "N", "How many connections to keep")
             .value_parser(value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))
             .default_value("1"),

@@ -78,7 +78,7 @@ impl Session {
             return;
         };
         let Attempt { address, rest, step, until } = *attempt;
-        match step.advance(context, &self.path) {
+        match step.advance(context, &self.path, self.number) {
             Ok(Progress::Underway(step)) => {
                 self.phase = Phase::Underway(Box::new(Attempt { address, rest, step, until }));
             }
@@ -111,7 +111,7 @@ impl Session {
 }
 
 impl Step {
-    fn advance(self, context: &Context<'_>, path: &str) -> Result<Progress, Failure> {
+    fn advance(self, context: &Context<'_>, path: &str, number: u32) -> Result<Progress, Failure> {
         let mid = match self {
             Step::Handshaking(mid) => mid,
             Step::Connecting(stream) => {
@@ -124,7 +124,7 @@ impl Step {
                         _ => Err(judge_io(&error)),
                     };
                 }
-                start(context, stream, path)?
+                start(context, stream, path, number)?
             }
         };
         match mid.handshake() {
@@ -146,21 +146,24 @@ fn start(
     context: &Context<'_>,
     stream: TcpStream,
     path: &str,
+    number: u32,
 ) -> Result<MidHandshake<ClientHandshake<Link>>, Failure> {
     let link = Link::new(stream, context.tls).map_err(|error| judge_io(&error))?;
     let target = &context.options.target;
     let scheme = if target.tls { "wss" } else { "ws" };
     let host = target.host_header();
-    let request = Request::builder()
+    let mut request = Request::builder()
         .uri(format!("{scheme}://{host}{path}"))
         .header("Host", &host)
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")
         .header("Sec-WebSocket-Key", generate_key())
-        .header("User-Agent", concat!("throng/", env!("CARGO_PKG_VERSION")))
-        .body(())
-        .map_err(|error| Failure::permanent(error.to_string()))?;
+        .header("User-Agent", concat!("throng/", env!("CARGO_PKG_VERSION")));
+    if let Some(token) = &context.options.token {
+        request = request.header("Authorization", token.authorization(number).map_err(Failure::passing)?);
+    }
+    let request = request.body(()).map_err(|error| Failure::permanent(error.to_string()))?;
     ClientHandshake::start(link, request, Some(config(context.options)))
         .map_err(|error| judge(&error, SystemTime::now()))
 }

@@ -151,7 +151,10 @@ impl Session {
     /// An attempt, or what it takes to make one, failed.
     pub(super) fn fail(&mut self, context: &mut Context<'_>, failure: Failure) {
         self.ledger.failed();
-        if failure.permanent && !context.options.keep_trying {
+        // A token that was good once has expired: there will be another.
+        let renewable = context.options.token.as_ref().is_some_and(|token| token.is_renewable());
+        let waits_for_token = failure.unauthorized && renewable && self.ledger.was_open();
+        if failure.permanent && !waits_for_token && !context.options.keep_trying {
             return self.refuse(context, failure.why);
         }
         let retry_in = self.backoff.next(failure.advice, fastrand::f64());

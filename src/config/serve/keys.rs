@@ -3,9 +3,9 @@
 use super::Config;
 use crate::config::key::{LIVE, RESTART, key};
 use crate::config::value::{
-    ADDRESS, ADDRESS_RATE, CLIENT_AUTH, COUNT, DURATION, LABELS, LOG_FORMAT, LOG_LEVEL, NAMES, NETWORKS,
-    OPTIONAL_TEXT, ORIGINS, PATH, PORT, RATE, REACTORS, SECRET, SIZE, SLOW_CONSUMER, SWITCH, TEXT,
-    TLS_LISTENER, WS_PORT,
+    ADDRESS, ADDRESS_RATE, ALGORITHMS, AUTH, CLIENT_AUTH, COUNT, DURATION, LABELS, LOG_FORMAT, LOG_LEVEL,
+    NAMES, NETWORKS, OPTIONAL_TEXT, ORIGINS, PATH, PERMISSION, PORT, RATE, REACTORS, SECRET, SIZE,
+    SLOW_CONSUMER, SWITCH, TEXT, TLS_LISTENER, WS_PORT,
 };
 use crate::config::{Key, Section};
 
@@ -17,6 +17,7 @@ pub(super) static SECTIONS: &[Section<Config>] = &[
     Section { title: "Limits", keys: LIMITS },
     Section { title: "Timeouts", keys: TIMEOUTS },
     Section { title: "Policy", keys: POLICY },
+    Section { title: "Authentication", keys: AUTHENTICATION },
     Section { title: "Drain", keys: DRAIN },
     Section { title: "Administration", keys: ADMINISTRATION },
     Section { title: "Cluster", keys: CLUSTER },
@@ -50,8 +51,8 @@ const LISTENING: &[Key<Config>] = &[
 const TLS: &[Key<Config>] = &[
     key! { tls_cert: PATH, RESTART, "tls-cert",
         "PEM file of the certificate that clients are shown, followed by those that lead to its authority. \
-         With it and tls_key the listeners speak TLS, and nothing else. Both files are read again at a \
-         reload.",
+         With it and tls_key the listeners speak TLS, and nothing else. Both files are read again when \
+         they change, and at a reload.",
     },
     key! { tls_key: PATH, RESTART, "tls-key",
         "PEM file of its private key, not encrypted.",
@@ -60,8 +61,8 @@ const TLS: &[Key<Config>] = &[
         "Which listeners speak TLS: both, http (that of port) or ws (that of ws_port).",
     },
     key! { tls_client_ca: PATH, RESTART, "tls-client-ca",
-        "PEM file of the authorities whose certificates clients are asked for. It is read again at a \
-         reload.",
+        "PEM file of the authorities whose certificates clients are asked for. It is read again when it \
+         changes, and at a reload.",
     },
     key! { tls_client_auth: CLIENT_AUTH, RESTART, "tls-client-auth",
         "Whether a client must show such a certificate: required, or optional, so that one without is \
@@ -139,6 +140,47 @@ const POLICY: &[Key<Config>] = &[
     },
     key! { compression: SWITCH, LIVE, "compression",
         "Agree to permessage-deflate, without context takeover, with new connections that offer it.",
+    },
+    key! { client_broadcast: PERMISSION, LIVE, "client-broadcast",
+        "Whether clients may send to everybody. With deny they are answered an error; POST /api/broadcast \
+         is not concerned.",
+    },
+    key! { client_send: PERMISSION, LIVE, "client-send",
+        "Whether clients may send to users. With deny they are answered an error; POST /api/send is not \
+         concerned.",
+    },
+];
+
+const AUTHENTICATION: &[Key<Config>] = &[
+    key! { auth: AUTH, RESTART, "auth",
+        "How clients show who they are: with none the user_id of the query is believed; with jwt every \
+         WebSocket needs a signed token, whose sub is the user.",
+    },
+    key! { jwt_key_file: PATH, RESTART, "jwt-key-file",
+        "File with the key of the tokens: an RSA, P-256 or Ed25519 public key in PEM, or the secret of \
+         HS256, a word of at least 32 visible ASCII characters. It is read again when it changes.",
+    },
+    key! { jwt_jwks_file: PATH, RESTART, "jwt-jwks-file",
+        "File with a JWK Set instead: RSA, EC P-256, OKP Ed25519 or oct keys, at most 64, of which tokens \
+         name one by kid. It is read again when it changes.",
+    },
+    key! { jwt_algorithms: ALGORITHMS, LIVE, "jwt-algorithm",
+        "Algorithms that are accepted, of HS256, RS256, ES256 and EdDSA. A key is for one of them only, \
+         whatever is listed. None listed: those of the keys.",
+    },
+    key! { jwt_issuer: OPTIONAL_TEXT, LIVE, "jwt-issuer",
+        "The iss that tokens must have. Unless set it is not looked at.",
+    },
+    key! { jwt_audience: OPTIONAL_TEXT, LIVE, "jwt-audience",
+        "The aud that tokens must have or list. Unless set it is not looked at, and a token for another \
+         service of the same issuer serves here too.",
+    },
+    key! { jwt_leeway: DURATION, LIVE, "jwt-leeway",
+        "How far the clocks of issuer and node may differ: a token is good for so long beyond its exp, and \
+         so much before its nbf. Up to 5m.",
+    },
+    key! { jwt_require_exp: SWITCH, LIVE, "jwt-require-exp",
+        "Refuse tokens without exp. Where they are taken, they are good until their key is gone.",
     },
 ];
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::Config;
+use crate::auth::Algorithm;
 use crate::cluster::registry::Names;
 use crate::config::bounds::{
     self, DAY, HOUR, ITEM_BYTES_MAX, MAX_CONNECTIONS_MAX, TIMEOUT_MIN, between, count, lasting, longer,
     plain, sizes,
 };
 use crate::config::text::size_text as size;
-use crate::config::{ConfigError, TlsListener};
+use crate::config::{Auth, ConfigError, TlsListener};
 use crate::limits::{CLUSTER_TEXT_BYTES, REACTORS_MAX, STREAM_RING_BYTES};
 
 const MESSAGE_BYTES_MAX_MAX: usize = 256 * 1024 * 1024;
@@ -19,6 +20,8 @@ const OUTBOUND_SPARE_BYTES: usize = 4 * 1024;
 /// What a connection's row counts up to.
 const MESSAGES_PER_SECOND_MAX: u32 = 65_535;
 const NAME_BYTES_MAX: usize = 253;
+/// The most that clocks are taken to differ.
+const LEEWAY_MAX: Duration = Duration::from_secs(300);
 
 /// Checks everything, in the order of the documentation.
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
@@ -27,6 +30,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     config.validate_limits()?;
     config.validate_timeouts()?;
     config.validate_policy()?;
+    config.validate_authentication()?;
     config.validate_drain()?;
     bounds::admin_token(config.admin_token.as_ref())?;
     config.validate_cluster()?;
@@ -119,6 +123,47 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Files are looked at when the keys in them are read.
+    fn validate_authentication(&self) -> Result<(), ConfigError> {
+        let refuse = |key, message: &str| Err(ConfigError::key(key, message));
+        match (self.auth, &self.jwt_key_file, &self.jwt_jwks_file) {
+            (Auth::None, ..) => self.validate_no_tokens()?,
+            (Auth::Jwt, None, None) => {
+                return refuse("auth", "is jwt, which needs jwt_key_file or jwt_jwks_file");
+            }
+            (Auth::Jwt, Some(_), Some(_)) => {
+                return refuse("jwt_jwks_file", "is set beside jwt_key_file; set one of them");
+            }
+            _ => {}
+        }
+        let listed = |one: &Algorithm| self.jwt_algorithms.iter().filter(|other| *other == one).count();
+        if self.jwt_algorithms.iter().any(|one| listed(one) > 1) {
+            return refuse("jwt_algorithms", "lists one twice");
+        }
+        for (key, text) in [("jwt_issuer", &self.jwt_issuer), ("jwt_audience", &self.jwt_audience)] {
+            text.as_ref().map_or(Ok(()), |text| plain(key, text))?;
+        }
+        lasting("jwt_leeway", self.jwt_leeway, Duration::ZERO, LEEWAY_MAX)
+    }
+
+    /// Who sets what tokens must be like believes that they are asked for.
+    fn validate_no_tokens(&self) -> Result<(), ConfigError> {
+        let usual = Config::default();
+        let set = [
+            ("jwt_key_file", self.jwt_key_file.is_some()),
+            ("jwt_jwks_file", self.jwt_jwks_file.is_some()),
+            ("jwt_algorithms", !self.jwt_algorithms.is_empty()),
+            ("jwt_issuer", self.jwt_issuer.is_some()),
+            ("jwt_audience", self.jwt_audience.is_some()),
+            ("jwt_leeway", self.jwt_leeway != usual.jwt_leeway),
+            ("jwt_require_exp", self.jwt_require_exp != usual.jwt_require_exp),
+        ];
+        match set.into_iter().find(|(_, is_set)| *is_set) {
+            Some((key, _)) => Err(ConfigError::key(key, "is set, but auth is none: no token is asked for")),
+            None => Ok(()),
+        }
     }
 
     fn validate_drain(&self) -> Result<(), ConfigError> {
@@ -255,6 +300,38 @@ mod tests {
         for wrong in ["", "a b", "a,b", "a/b"] {
             check(Some("subprotocols"), |c| c.subprotocols = vec![wrong.into()]);
         }
+    }
+
+    #[test]
+    fn authentication() {
+        let jwt = |c: &mut Config| (c.auth, c.jwt_key_file) = (Auth::Jwt, Some("/k".into()));
+        check(None, jwt);
+        check(Some("auth"), |c| c.auth = Auth::Jwt);
+        check(None, |c| (c.auth, c.jwt_jwks_file) = (Auth::Jwt, Some("/k".into())));
+        check(Some("jwt_jwks_file"), |c| {
+            jwt(c);
+            c.jwt_jwks_file = Some("/j".into());
+        });
+        check(Some("jwt_key_file"), |c| c.jwt_key_file = Some("/k".into()));
+        check(Some("jwt_jwks_file"), |c| c.jwt_jwks_file = Some("/k".into()));
+        check(Some("jwt_algorithms"), |c| c.jwt_algorithms = vec![Algorithm::Es256]);
+        check(Some("jwt_issuer"), |c| c.jwt_issuer = Some("i".into()));
+        check(Some("jwt_audience"), |c| c.jwt_audience = Some("a".into()));
+        check(Some("jwt_leeway"), |c| c.jwt_leeway = Duration::ZERO);
+        check(Some("jwt_require_exp"), |c| c.jwt_require_exp = false);
+        let check_jwt = |expected, change: fn(&mut Config)| {
+            check(expected, |c| {
+                jwt(c);
+                change(c);
+            });
+        };
+        check_jwt(None, |c| c.jwt_leeway = Duration::ZERO);
+        check_jwt(None, |c| c.jwt_leeway = Duration::from_secs(300));
+        check_jwt(Some("jwt_leeway"), |c| c.jwt_leeway = Duration::from_millis(300_001));
+        check_jwt(Some("jwt_issuer"), |c| c.jwt_issuer = Some(String::new()));
+        check_jwt(Some("jwt_audience"), |c| c.jwt_audience = Some("a\nb".into()));
+        check_jwt(Some("jwt_algorithms"), |c| c.jwt_algorithms = vec![Algorithm::Es256; 2]);
+        check_jwt(None, |c| c.jwt_algorithms = Algorithm::ALL.to_vec());
     }
 
     #[test]

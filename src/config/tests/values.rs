@@ -3,7 +3,7 @@
 use super::*;
 
 /// Each key with a value that is not its default: as text parts, and in TOML.
-/// `admin_token_file` needs a file and is tried apart.
+/// `admin_token_file` needs a file, and what [`APART`] has needs others beside it: they are tried apart.
 type Values = &'static [(&'static str, &'static [&'static str], &'static str)];
 
 const SERVE: Values = &[
@@ -34,6 +34,13 @@ const SERVE: Values = &[
     ("allowed_origins", &["https://a", "null"], "['https://A', 'null']"),
     ("subprotocols", &["v2", "v1"], "['v2', 'v1']"),
     ("compression", &["false"], "false"),
+    ("client_broadcast", &["deny"], "'deny'"),
+    ("client_send", &["deny"], "'deny'"),
+    ("jwt_algorithms", &["ES256", "EdDSA"], "['ES256', 'EdDSA']"),
+    ("jwt_issuer", &["https://issuer"], "'https://issuer'"),
+    ("jwt_audience", &["a"], "'a'"),
+    ("jwt_leeway", &["0s"], "'0s'"),
+    ("jwt_require_exp", &["false"], "false"),
     ("lame_duck", &["1s"], "'1s'"),
     ("drain_window", &["11s"], "'11s'"),
     ("drain_timeout", &["26s"], "'26s'"),
@@ -104,8 +111,16 @@ const BALANCE: Values = &[
     ("log_level", &["warn,throng::balancer=debug"], "'warn,throng::balancer=debug'"),
 ];
 
+/// Keys that are not valid alone.
+const APART: [&str; 3] = ["auth", "jwt_key_file", "jwt_jwks_file"];
+
 /// What a command needs besides the key that is tried, as variables.
-const A_CERTIFICATE: &[(&str, &str)] = &[("THRONG_TLS_CERT", "/c"), ("THRONG_TLS_KEY", "/k")];
+const FOR_A_NODE: &[(&str, &str)] = &[
+    ("THRONG_TLS_CERT", "/c"),
+    ("THRONG_TLS_KEY", "/k"),
+    ("THRONG_AUTH", "jwt"),
+    ("THRONG_JWT_KEY_FILE", "/k.pem"),
+];
 const A_BACKEND: &[(&str, &str)] =
     &[("THRONG_BACKENDS", "a:1"), ("THRONG_TLS_CERT", "/c"), ("THRONG_TLS_KEY", "/k")];
 
@@ -116,7 +131,8 @@ fn variable_text<C>(key: &Key<C>, parts: &[&str]) -> String {
 #[test]
 fn every_key_through_every_layer() {
     fn check<C: Settings>(values: Values, needed: &[(&str, &str)]) {
-        assert_eq!(values.len() + 1, C::keys().count());
+        let apart = C::keys().filter(|key| APART.contains(&key.name)).count();
+        assert_eq!(values.len() + apart + 1, C::keys().count());
         for (name, parts, toml) in values {
             let key: &Key<C> = key::find(name).expect("a key");
             let mut expected = load::<C>(flags(None, &[]), needed).expect("valid").0;
@@ -144,8 +160,30 @@ fn every_key_through_every_layer() {
             }
         }
     }
-    check::<Config>(SERVE, A_CERTIFICATE);
+    check::<Config>(SERVE, FOR_A_NODE);
     check::<BalanceConfig>(BALANCE, A_BACKEND);
+}
+
+#[test]
+fn the_keys_of_tokens_through_every_layer() {
+    let expected = |key_file: Option<&str>, set: Option<&str>| Config {
+        auth: Auth::Jwt,
+        jwt_key_file: key_file.map(Into::into),
+        jwt_jwks_file: set.map(Into::into),
+        ..Config::default()
+    };
+    for (name, path, expected) in [
+        ("jwt_key_file", "/k.pem", expected(Some("/k.pem"), None)),
+        ("jwt_jwks_file", "/j.json", expected(None, Some("/j.json"))),
+    ] {
+        let variable = format!("THRONG_{}", name.to_uppercase());
+        let by_variable = load::<Config>(flags(None, &[]), &[("THRONG_AUTH", "jwt"), (&variable, path)]);
+        assert_eq!(by_variable.expect(name).0, expected);
+        let file = TempFile::new(&format!("auth = 'jwt'\n{name} = '{path}'\n"));
+        assert_eq!(load::<Config>(flags(Some(&file.0), &[]), &[]).expect(name).0, expected);
+        let by_flag = load::<Config>(flags(None, &[("auth", &["jwt"]), (name, &[path])]), &[]);
+        assert_eq!(by_flag.expect(name).0, expected);
+    }
 }
 
 #[test]
@@ -167,7 +205,7 @@ fn what_is_printed_is_a_configuration_file() {
             assert_eq!(again, config);
         }
     }
-    check::<Config>(SERVE, A_CERTIFICATE);
+    check::<Config>(SERVE, FOR_A_NODE);
     check::<BalanceConfig>(BALANCE, A_BACKEND);
 }
 
@@ -200,13 +238,11 @@ fn every_key_is_live_or_needs_a_restart() {
     let listening = ["port", "ws_port", "bind", "reactors", "private_fd_tables"];
     let tls = ["tls_cert", "tls_key", "tls_listener", "tls_client_ca", "tls_client_auth"];
     let identity = ["node_id", "service_name", "labels"];
+    let authentication = ["auth", "jwt_key_file", "jwt_jwks_file"];
     let cluster = Config::sections().iter().find(|section| section.title == "Cluster").expect("a section");
     let cluster: Vec<&str> = cluster.keys.iter().map(|key| key.name).collect();
-    check::<Config>(
-        SERVE,
-        A_CERTIFICATE,
-        &[&listening[..], &tls, &identity, &cluster, &["log_format"]].concat(),
-    );
+    let restart = [&listening[..], &tls, &identity, &authentication, &cluster, &["log_format"]].concat();
+    check::<Config>(SERVE, FOR_A_NODE, &restart);
 
     let listening = ["port", "bind", "reactors", "private_fd_tables", "proxy_protocol_in"];
     let tls = ["tls_cert", "tls_key", "tls_client_ca", "tls_client_auth"];

@@ -7,6 +7,7 @@ mod config_file;
 mod frames;
 mod handshake;
 mod http_head;
+mod token;
 
 /// One way in.
 pub(crate) struct Entry {
@@ -25,8 +26,14 @@ pub(crate) struct Entry {
 }
 
 /// All of them.
-pub(crate) const ENTRIES: &[Entry] =
-    &[http_head::ENTRY, handshake::ENTRY, frames::ENTRY, client_message::ENTRY, config_file::ENTRY];
+pub(crate) const ENTRIES: &[Entry] = &[
+    http_head::ENTRY,
+    handshake::ENTRY,
+    frames::ENTRY,
+    client_message::ENTRY,
+    config_file::ENTRY,
+    token::ENTRY,
+];
 
 /// Chances that depend on nothing but the input, so that it fails again when it is tried again.
 fn chances(input: &[u8]) -> fastrand::Rng {

@@ -91,7 +91,8 @@ fn a_mistake_is_one_line_and_exit_status_2() {
         &["client", "--interval", "soon"],
         &["client", "--url", "wss://localhost/", "--ca-file", "/nowhere.pem"],
         &["client", "--url", "wss://localhost/", "--ca-file", "/dev/null"],
-        &["health", "https://localhost/"],
+        &["health", "ftp://localhost/"],
+        &["health", "https://localhost/", "--ca-file", "/dev/null", "--insecure"],
     ] {
         let mut process = Launch::bare(args).spawn();
         let stderr = process.rest_of_stderr();
@@ -188,7 +189,7 @@ fn health_is_an_exit_status() {
     check(Launch::bare(&["health", &url("/readyz")]), 1, "answered 503");
     let silent = Scripted::new();
     let url = format!("http://{}/", silent.address());
-    check(Launch::bare(&["health", "--timeout", "100ms", &url]), 1, "");
+    check(Launch::bare(&["health", "--timeout", "100ms", &url]), 1, "no answer in time");
     drop(silent);
     check(Launch::bare(&["health", &url]), 1, "refused");
 }

@@ -7,8 +7,8 @@
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tools/fuzz frames -- -max_total_time=60
 //! ```
 //!
-//! The targets are `http_head`, `handshake`, `frames`, `client_message` and
-//! `config_file`. The address sanitizer needs a nightly compiler, or
+//! The targets are `http_head`, `handshake`, `frames`, `client_message`,
+//! `config_file` and `token`. The address sanitizer needs a nightly compiler, or
 //! `RUSTC_BOOTSTRAP=1` with a stable one. What fails is kept in `artifacts/`
 //! and tried again by naming the file behind the target.
 
