@@ -65,7 +65,7 @@ fn the_balancers_line_has_the_trace_of_the_nodes() {
         let mut client = crate::socket::Socket::connect(balancer.http, &target, headers);
         assert_eq!(client.json()["type"], "welcome");
         client.send(crate::socket::frame(0x88, &1000u16.to_be_bytes()));
-        assert_eq!(client.closed_with().0, 1000);
+        assert_eq!((client.close_frame().0, client.try_frame()), (1000, None));
         drop(client);
         let passed = end_of(&balancer.process, "a client's connection", "closed");
         let served = end_of(&nodes[0].process, "connection", "peer_closed");
