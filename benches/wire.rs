@@ -3,7 +3,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use throng::cluster::wire::{Answer, BatchWriter, Envelope, Stream, read};
+use throng::cluster::wire::{Answer, Aside, BatchWriter, Envelope, Stream, read};
 
 /// Envelopes in a batch.
 const BATCHES: [u64; 3] = [1, 16, 256];
@@ -11,7 +11,7 @@ const BATCHES: [u64; 3] = [1, 16, 256];
 /// A message to a user with 100 bytes of content.
 fn send(content: &str) -> Envelope<'_> {
     let answer = Answer::Return { sender: 1 << 40, tries: 0 };
-    Envelope::Send { answer, user: "user-0123456789", text: content }
+    Envelope::Send { answer, user: "user-0123456789", text: content, aside: Aside::default() }
 }
 
 fn writer() -> BatchWriter {

@@ -69,7 +69,7 @@
 //! `main` → [`service`] → [`server`] → [`reactor`], [`cluster`] → the pure parts ([`hub`],
 //! [`drain`], [`admin`], [`auth`], [`ws`], [`protocol`], [`http`], [`limiter`],
 //! [`forwarded`]) → leaves ([`ids`], [`limits`], [`clock`], [`config`],
-//! [`metrics`], [`delivery`]). Pure parts decide without sockets, clocks or
+//! [`metrics`], [`delivery`], [`stamp`], [`trace`]). Pure parts decide without sockets, clocks or
 //! threads; a test keeps it so. `ws` does not know `hub`; `hub` sees ids, not reactors.
 
 pub mod admin;
@@ -101,7 +101,9 @@ pub mod reactor;
 pub mod server;
 pub mod service;
 pub mod signals;
+pub mod stamp;
 pub mod tls;
+pub mod trace;
 pub mod ws;
 
 pub use config::Config;

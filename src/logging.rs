@@ -4,7 +4,7 @@
 //! waits for the sink. When the sink is slower than the log, lines are lost and
 //! their number is logged later.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -55,6 +55,13 @@ pub fn start(format: LogFormat, levels: &str) -> io::Result<Logging> {
     log::set_boxed_logger(Box::new(logging.clone())).map_err(io::Error::other)?;
     logging.set_levels(levels).map_err(io::Error::other)?;
     Ok(logging)
+}
+
+/// Logs a line with fields that are only known where it is logged: the
+/// facade's macros want the same ones every time.
+pub(crate) fn say(level: Level, target: &str, fields: &[(&str, Value<'_>)], message: fmt::Arguments<'_>) {
+    let line = Record::builder().level(level).target(target).key_values(&fields).args(message).build();
+    log::logger().log(&line);
 }
 
 impl Logging {

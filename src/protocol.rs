@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::metrics::{Received, Sent};
+
 /// What a client asks for in a text message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
@@ -138,6 +140,41 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             }
         }
         Ok(fields)
+    }
+}
+
+impl Received {
+    /// The type of what [`parse`] made of a text.
+    pub fn of(parsed: &Result<ClientMessage<'_>, InvalidJson>) -> Received {
+        match parsed {
+            Ok(ClientMessage::Ping) => Received::Ping,
+            Ok(ClientMessage::SendMessage { .. }) => Received::SendMessage,
+            Ok(ClientMessage::Broadcast { .. }) => Received::Broadcast,
+            Ok(ClientMessage::Unknown) => Received::Unknown,
+            Ok(ClientMessage::Malformed(_)) | Err(InvalidJson) => Received::Invalid,
+        }
+    }
+}
+
+impl Sent {
+    /// The type of a text for a client, as the client reads it: a program may
+    /// compose what it likes. A comparison or two, whatever the text's length.
+    pub fn of(text: &[u8]) -> Sent {
+        let Some(kind) = text.strip_prefix(br#"{"type":""#) else { return Sent::Other };
+        let is = |name: &[u8]| kind.starts_with(name);
+        match kind.first() {
+            Some(b'm') if is(b"message\"") => Sent::Message,
+            Some(b'b') if is(b"broadcast\"") => Sent::Broadcast,
+            Some(b'b') if is(b"batch\"") => Sent::Batch,
+            Some(b'b') if is(b"business\"") => Sent::Business,
+            Some(b'e') if is(b"echo\"") => Sent::Echo,
+            Some(b'e') if is(b"error\"") => Sent::Error,
+            Some(b'p') if is(b"pong\"") => Sent::Pong,
+            Some(b'w') if is(b"welcome\"") => Sent::Welcome,
+            Some(b's') if is(b"shutdown\"") => Sent::Shutdown,
+            Some(b'k') if is(b"kicked\"") => Sent::Kicked,
+            _ => Sent::Other,
+        }
     }
 }
 

@@ -96,7 +96,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         &["crate::reactor", "crate::server", "crate::service", "crate::hub", "crate::admin", "crate::http"],
     ),
     (
-        &["ids", "limits", "clock", "delivery"],
+        &["ids", "limits", "clock", "delivery", "stamp", "trace", "metrics/timing", "metrics/traffic"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::ws", "crate::admin"],
     ),
 ];

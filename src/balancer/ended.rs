@@ -70,14 +70,14 @@ impl Ended {
     /// The value of the metric label `reason`, and the level it is logged at.
     pub fn facts(self) -> (&'static str, Level) {
         match self {
-            Ended::Closed => ("closed", Level::Trace),
+            Ended::Closed => ("closed", Level::Debug),
             Ended::Answered => ("answered", Level::Trace),
             Ended::ClientLeft => ("client_left", Level::Debug),
             Ended::ClientBroke => ("client_broke", Level::Debug),
             Ended::BackendBroke => ("backend_broke", Level::Debug),
             Ended::BackendLost => ("backend_lost", Level::Debug),
             Ended::BackendLostMidFrame => ("backend_lost_mid_frame", Level::Info),
-            Ended::Drained => ("drained", Level::Trace),
+            Ended::Drained => ("drained", Level::Debug),
             Ended::DrainDeadline => ("drain_deadline", Level::Info),
             Ended::RequestTimeout => ("request_timeout", Level::Debug),
             Ended::HalfClosedTimeout => ("half_closed_timeout", Level::Debug),

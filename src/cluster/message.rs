@@ -7,12 +7,14 @@ use crate::hub::gather::Report;
 use crate::ids::ConnId;
 use crate::reactor::mailbox::Weigh;
 use crate::reactor::message::{Action, ReplyTo};
+use crate::stamp::Micros;
+use crate::trace::TraceId;
 use crate::ws::frame::Frame;
 
 use super::registry::Member;
 use super::sources::SourceId;
 use super::streams::Missing;
-use super::wire::Stream;
+use super::wire::{Probe, Stream};
 
 /// Travels in the cluster's bounded mailbox.
 #[derive(Debug)]
@@ -70,6 +72,13 @@ pub enum ClusterMessage {
         /// The message.
         stray: Stray,
     },
+    /// A reactor has written a message that is a probe of another node.
+    Written {
+        /// Its name.
+        probe: u32,
+        /// When.
+        at: Micros,
+    },
     /// From the subscriber.
     Heard(Heard),
 }
@@ -118,6 +127,19 @@ pub enum Heard {
         id: u64,
         /// Who is to answer.
         until: Until,
+        /// What the log is to say when it is answered; `None` for nothing.
+        traced: Option<Box<Traced>>,
+    },
+    /// A node's message is a probe and was posted to our reactors.
+    Probe {
+        /// Its name, here.
+        name: u32,
+        /// Whose.
+        from: Member,
+        /// As it came.
+        probe: Probe,
+        /// When it was heard.
+        heard: Micros,
     },
     /// A node answered a request of ours.
     Acked {
@@ -153,6 +175,17 @@ pub enum Heard {
     Newcomer(SourceId, Member),
 }
 
+/// A request of another node that belongs to a trace.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// The trace.
+    pub trace: TraceId,
+    /// What was asked for.
+    pub call: &'static str,
+    /// Whom it is about; `None` for everybody.
+    pub user: Option<Box<str>>,
+}
+
 /// When a request of another node is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -177,6 +210,7 @@ impl Weigh for ClusterMessage {
             | ClusterMessage::Left(_)
             | ClusterMessage::Report { .. }
             | ClusterMessage::Page { .. }
+            | ClusterMessage::Written { .. }
             | ClusterMessage::Heard(_) => 0,
         }
     }

@@ -179,6 +179,7 @@ impl Publisher {
                     link.router.give_back(source, &stray, now);
                 }
             }
+            ClusterMessage::Written { probe, at } => link.router.probe_written(probe, at, now),
             ClusterMessage::Heard(heard) => self.hear(heard, now),
         }
     }
@@ -203,7 +204,10 @@ impl Publisher {
                     "the subscription to Redis was lost; what was missed is asked for when it is back"
                 );
             }
-            Heard::Asked { ticket, from, id, until } => link.router.asked(ticket, from, id, until, now),
+            Heard::Asked { ticket, from, id, until, traced } => {
+                link.router.asked(ticket, (from, id), until, traced, now);
+            }
+            Heard::Probe { name, from, probe, heard } => link.router.heard_probe(name, from, probe, heard),
             Heard::Acked { from, id, connections, audience, unconfirmed } => {
                 let answer = RemoteAnswer::Said { connections, audience, unconfirmed };
                 link.router.acked(&from, id, answer, now);
@@ -265,7 +269,7 @@ impl Publisher {
         if !wanted.is_empty() {
             self.shared.metrics.node().add(Counter::ClusterLookups, wanted.len() as u64);
             let rows = self.timed(Timing::RedisLookup, || link.registry.lookup(&wanted))?;
-            link.router.found(&wanted, rows, now);
+            link.router.found(&wanted, rows, now, Instant::now());
         }
         self.list_users(link)?;
         self.inherit(link);

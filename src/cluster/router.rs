@@ -12,6 +12,7 @@ mod cache;
 mod dispatch;
 mod lanes;
 mod lookups;
+mod probes;
 #[cfg(test)]
 mod tests;
 mod theirs;
@@ -20,10 +21,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::message::Until;
+use super::message::{Traced, Until};
 use super::registry::Member;
 use super::streams::Missing;
-use super::wire::{Envelope, Stream, WireError};
+use super::wire::{Aside, Envelope, Stream, WireError};
+use crate::delivery::Outcome;
 use crate::hub::gather::{RemoteAnswer, RemoteNode, Report};
 use crate::ids::ConnId;
 use crate::reactor::message::{Origin, ReplyTo};
@@ -32,6 +34,7 @@ use asks::{Ask, Asks};
 use cache::Cache;
 use lanes::Lanes;
 use lookups::Lookups;
+use probes::Probes;
 use theirs::{Request, Theirs};
 
 /// Where a batch is published.
@@ -54,6 +57,9 @@ pub enum Effect {
     Undelivered(ConnId, Box<str>),
     /// The client's message could not be passed on.
     Unreachable(ConnId),
+    /// A request of this node that belongs to a trace was answered: what
+    /// became of the user's connections, or for how many connections it was queued.
+    Answered(String, Box<Traced>, Vec<(u64, Outcome)>, u64),
     /// The user of a client's message has come to this node. With an origin, it
     /// goes back if no connection takes it.
     Deliver(Box<str>, Frame, Option<Origin>),
@@ -82,16 +88,17 @@ pub struct Router {
     asks: Asks,
     theirs: Theirs,
     lookups: Lookups,
+    probes: Probes,
     /// All but what is to be published.
     effects: Vec<Effect>,
 }
 
 impl Router {
-    /// A router for one incarnation of a node.
+    /// A router for one incarnation of a node that started at `started`.
     ///
     /// # Errors
     /// A node id that no batch can carry.
-    pub fn new(me: Member, bounds: Bounds) -> Result<Self, WireError> {
+    pub fn new(me: Member, bounds: Bounds, started: Instant) -> Result<Self, WireError> {
         Ok(Router {
             lanes: Lanes::new(me.clone(), bounds.ring_bytes)?,
             me,
@@ -100,6 +107,7 @@ impl Router {
             asks: Asks::new(),
             theirs: Theirs::new(bounds.reactors),
             lookups: Lookups::default(),
+            probes: Probes::new(started),
             effects: Vec::new(),
         })
     }
@@ -133,7 +141,8 @@ impl Router {
     pub fn broadcast(&mut self, frame: &Frame, reply: ReplyTo, now: Instant) {
         let Ok(text) = std::str::from_utf8(frame.payload()) else { return };
         let (id, wants_result) = (self.asks.take_id(), reply.wants_reports());
-        let sent = self.lanes.queue_for_all(&Envelope::Broadcast { id, text, wants_result }, now);
+        let aside = Aside { probe: None, trace: reply.trace() };
+        let sent = self.lanes.queue_for_all(&Envelope::Broadcast { id, text, wants_result, aside }, now);
         self.wait_for_all(id, reply, sent, now);
     }
 
@@ -181,20 +190,30 @@ impl Router {
     }
 
     /// A node asked our reactors for something, under this ticket.
-    pub fn asked(&mut self, ticket: u64, from: Member, id: u64, until: Until, now: Instant) {
-        self.theirs.asked(ticket, from, id, until, now);
+    pub fn asked(
+        &mut self,
+        ticket: u64,
+        asked: (Member, u64),
+        until: Until,
+        traced: Option<Box<Traced>>,
+        now: Instant,
+    ) {
+        self.theirs.asked(ticket, asked, until, traced, now);
     }
 
     /// A reactor answered a request of another node.
     pub fn reported(&mut self, ticket: u64, report: Report, now: Instant) {
         if let Some(request) = self.theirs.reported(ticket, report) {
-            self.answer(&request, now);
+            self.answer(request, now);
         }
     }
 
-    fn answer(&mut self, request: &Request, now: Instant) {
-        let ack = self.theirs.answer(request);
+    fn answer(&mut self, request: Request, now: Instant) {
+        let ack = self.theirs.answer(&request);
         self.lanes.queue_for(&request.from.node, request.from.incarnation, &ack, now);
+        if let (Some(traced), Envelope::Ack { connections, audience, .. }) = (request.traced, ack) {
+            self.effects.push(Effect::Answered(request.from.node, traced, connections, audience));
+        }
     }
 
     /// Tells a node whether a user is on other nodes than itself.
@@ -237,7 +256,7 @@ impl Router {
         let late = self.asks.late(now);
         self.close_all(late);
         for request in self.theirs.late(now) {
-            self.answer(&request, now);
+            self.answer(request, now);
         }
     }
 

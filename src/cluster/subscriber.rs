@@ -6,13 +6,15 @@
 //! that is busy is waited for: Redis keeps what is sent meanwhile, and should
 //! it give up on us, the streams tell what was missed.
 
+mod asides;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connect::{self, Subscription};
-use super::message::{ClusterMessage, Heard, Stray, Until};
+use super::message::{ClusterMessage, Heard, Stray, Traced, Until};
 use super::publisher::Plan;
 use super::registry::Member;
 use super::sources::{Name, Naming, SourceId};
@@ -24,6 +26,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::message::{Action, Kick, Origin, ReactorMessage, ReplyTo};
 use crate::reactor::shared::Shared;
 use crate::ws::frame::Frame;
+use asides::traced;
 
 /// Between attempts to subscribe.
 const RETRY: Duration = Duration::from_millis(250);
@@ -33,6 +36,10 @@ const IDLE: Duration = Duration::from_millis(200);
 
 /// How long a full mailbox is waited for before a message is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The name of a request at its node, if that wants to know what comes of it,
+/// and what the log is to say then.
+type Wanted = Option<(u64, Option<Box<Traced>>)>;
 
 /// Tells the subscriber as which incarnation it listens; 0 for not yet.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +67,7 @@ pub struct Subscriber {
     incarnation: u64,
     events: Vec<Event>,
     next_ticket: u64,
+    next_probe: u32,
     /// Whether what was missed before the subscription is still being repaired.
     resynchronising: bool,
     /// Of the nodes that were heard of.
@@ -85,6 +93,7 @@ impl Subscriber {
             incarnation: 0,
             events: Vec::new(),
             next_ticket: 0,
+            next_probe: 0,
             resynchronising: false,
             naming: Naming::default(),
         }
@@ -205,16 +214,20 @@ impl Subscriber {
         envelope: Envelope<'_>,
     ) {
         match envelope {
-            Envelope::Send { answer, user, text } => {
-                let (frame, stream) = (Frame::text(text.as_bytes()), header.stream);
+            Envelope::Send { answer, user, text, aside } => {
+                let stamp = aside.probe.map(|probe| self.stamp(from, probe));
+                let (frame, stream) = (Frame::text(text.as_bytes()).stamped(stamp), header.stream);
+                let traced = traced(&aside, "send", Some(user));
                 match (answer, source) {
                     (Answer::Return { sender, tries }, Some(source)) if stream != Stream::Broadcast => {
                         let origin = Origin { source, sender: ConnId::from_u64(sender), tries };
                         let home = self.shared.homes.of(user);
                         self.post(home, ReactorMessage::Deliver { user: user.into(), frame, origin });
                     }
-                    (Answer::Ack(id), _) => self.route(from, id, user, Action::Deliver(frame), true, stream),
-                    _ => self.route(from, 0, user, Action::Deliver(frame), false, stream),
+                    (Answer::Ack(id), _) => {
+                        self.route(from, Some((id, traced)), user, Action::Deliver(frame), stream);
+                    }
+                    _ => self.route(from, None, user, Action::Deliver(frame), stream),
                 }
             }
             Envelope::Returned { sender, tries, user, text } => {
@@ -222,13 +235,20 @@ impl Subscriber {
                 let sender = ConnId::from_u64(sender);
                 self.tell(Heard::Returned(Stray { user, frame, sender, tries }));
             }
-            Envelope::Kick { id, user, reason, farewell } => {
-                let kick = Kick { reason: reason.to_owned(), farewell: farewell.map(str::to_owned) };
-                self.route(from, id, user, Action::Kick(Arc::new(kick)), true, header.stream);
+            Envelope::Probed { probe, held_micros, stayed_micros } => {
+                self.time_delivery(probe, held_micros, stayed_micros);
             }
-            Envelope::Locate { id, user } => self.route(from, id, user, Action::Locate, true, header.stream),
-            Envelope::Broadcast { id, text, wants_result } => {
-                let ticket = self.ticket(from, id, wants_result, Until::Heard);
+            Envelope::Kick { id, user, reason, farewell, aside } => {
+                let kick = Kick { reason: reason.to_owned(), farewell: farewell.map(str::to_owned) };
+                let wanted = Some((id, traced(&aside, "kick", Some(user))));
+                self.route(from, wanted, user, Action::Kick(Arc::new(kick)), header.stream);
+            }
+            Envelope::Locate { id, user } => {
+                self.route(from, Some((id, None)), user, Action::Locate, header.stream);
+            }
+            Envelope::Broadcast { id, text, wants_result, aside } => {
+                let wanted = wants_result.then(|| (id, traced(&aside, "broadcast", None)));
+                let ticket = self.ticket(from, wanted, Until::Heard);
                 let frame = Frame::text(text.as_bytes());
                 for reactor in 0..self.shared.mailboxes.len() {
                     let (frame, reply) = (frame.clone(), ReplyTo::Cluster { ticket });
@@ -263,14 +283,12 @@ impl Subscriber {
         }
     }
 
-    fn route(&mut self, from: &Member, id: u64, user: &str, action: Action, wants: bool, stream: Stream) {
+    fn route(&mut self, from: &Member, wanted: Wanted, user: &str, action: Action, stream: Stream) {
         let anonymous = self.shared.homes.anonymous_connection(user);
         // A request to all nodes is about an anonymous user, whom one of them knows.
         let concerned = stream != Stream::Broadcast || anonymous.is_some();
         if !concerned {
-            if wants {
-                let ticket = self.new_ticket();
-                self.tell(Heard::Asked { ticket, from: from.clone(), id, until: Until::Located });
+            if let Some(ticket) = self.ticket(from, wanted.map(|(id, _)| (id, None)), Until::Located) {
                 let connections = Vec::new();
                 let report = crate::hub::gather::Report::Located { connections, elsewhere: false };
                 self.tell_publisher(ClusterMessage::Report { ticket, report });
@@ -282,23 +300,17 @@ impl Subscriber {
             Action::Locate => Until::Located,
             Action::Deliver(_) | Action::Kick(_) => Until::Done,
         };
-        let reply = ReplyTo::Cluster { ticket: self.ticket(from, id, wants, until) };
+        let reply = ReplyTo::Cluster { ticket: self.ticket(from, wanted, until) };
         self.post(home, ReactorMessage::Route { user: user.into(), action, reply });
     }
 
     /// Names a request to the reactors, if its node wants to know what comes of it.
-    fn ticket(&mut self, from: &Member, id: u64, wants: bool, until: Until) -> Option<u64> {
-        if !wants {
-            return None;
-        }
-        let ticket = self.new_ticket();
-        self.tell(Heard::Asked { ticket, from: from.clone(), id, until });
-        Some(ticket)
-    }
-
-    fn new_ticket(&mut self) -> u64 {
+    fn ticket(&mut self, from: &Member, wanted: Wanted, until: Until) -> Option<u64> {
+        let (id, traced) = wanted?;
         self.next_ticket += 1;
-        self.next_ticket
+        let ticket = self.next_ticket;
+        self.tell(Heard::Asked { ticket, from: from.clone(), id, until, traced });
+        Some(ticket)
     }
 
     fn tell_events(&mut self) {

@@ -17,6 +17,7 @@
 //! than it knows, so nodes of different versions work together; only a change
 //! to the batch itself needs another version byte.
 
+mod aside;
 mod body;
 mod read;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::fmt;
 
 use crate::delivery::Outcome;
 
+pub use aside::{Aside, Probe};
 pub use read::{Envelopes, Item, read};
 pub use write::{BatchWriter, Refused};
 
@@ -51,6 +53,8 @@ pub enum Envelope<'a> {
         user: &'a str,
         /// The message as clients get it.
         text: &'a str,
+        /// What may be known of it besides.
+        aside: Aside,
     },
     /// Send this to every connection.
     Broadcast {
@@ -60,6 +64,8 @@ pub enum Envelope<'a> {
         text: &'a str,
         /// Whether an [`Envelope::Ack`] is expected.
         wants_result: bool,
+        /// What may be known of it besides.
+        aside: Aside,
     },
     /// Close the user's connections; an [`Envelope::Ack`] is expected.
     Kick {
@@ -71,6 +77,8 @@ pub enum Envelope<'a> {
         reason: &'a str,
         /// Sent before the close frame.
         farewell: Option<&'a str>,
+        /// What may be known of it besides.
+        aside: Aside,
     },
     /// Say which connections the user has; an [`Envelope::Ack`] is expected.
     Locate {
@@ -123,6 +131,16 @@ pub enum Envelope<'a> {
         /// The message as clients get it.
         text: &'a str,
     },
+    /// An [`Envelope::Send`] of the node this is sent to was a probe, and has
+    /// been written to a connection.
+    Probed {
+        /// As it came.
+        probe: Probe,
+        /// From hearing it to having written it, in microseconds.
+        held_micros: u32,
+        /// From hearing it to laying out this, in microseconds.
+        stayed_micros: u32,
+    },
     /// Send these numbers of a stream of yours again; not numbered itself.
     Resend {
         /// Which of the streams.
@@ -156,6 +174,7 @@ impl Envelope<'_> {
             Envelope::Forget { .. } => 0x07,
             Envelope::Begin { .. } => 0x08,
             Envelope::Returned { .. } => 0x09,
+            Envelope::Probed { .. } => 0x0a,
             Envelope::Resend { .. } => 0x81,
             Envelope::Lost { .. } => 0x82,
         }

@@ -4,6 +4,7 @@ use super::family::{encode_labelled, text_of};
 use super::names::{self, CLOSED_HELP, CLOSED_NAME};
 use super::process::Process;
 use super::timing::{self, Distribution, Timing};
+use super::traffic::Volumes;
 use super::{Counter, Gauge, Metrics};
 use crate::ws::close::CloseReason;
 use prometheus_client::collector::Collector;
@@ -50,6 +51,7 @@ struct Reading {
     connections_max: u64,
     started_at_seconds: f64,
     counters: [u64; Counter::COUNT],
+    volumes: Volumes,
     closed: [u64; CloseReason::ALL.len()],
     sums: [u64; Gauge::COUNT],
     per_reactor: Vec<[u64; Gauge::COUNT]>,
@@ -69,6 +71,7 @@ impl Reading {
             connections_max: node.connections_max,
             started_at_seconds: metrics.started_at_seconds,
             counters: [0; _],
+            volumes: Volumes::of(metrics.rows.iter().map(|row| &row.traffic)),
             closed: CloseReason::ALL.map(|reason| metrics.closed(reason)),
             sums: [0; _],
             per_reactor: vec![[0; Gauge::COUNT]; metrics.reactors().len()],
@@ -120,8 +123,9 @@ impl Collector for Reading {
         for family in names::COUNTERS {
             family.encode(&mut out, |counter| self.counters[counter as usize])?;
         }
+        self.volumes.encode(&mut out)?;
         let closed = CloseReason::ALL.iter().map(|reason| reason.label()).zip(self.closed);
-        encode_labelled(&mut out, (CLOSED_NAME, CLOSED_HELP), "reason", closed)?;
+        encode_labelled(&mut out, (CLOSED_NAME, CLOSED_HELP), None, "reason", closed)?;
         timing::encode(&mut out, &self.timings)?;
         self.process.encode(&mut out, self.started_at_seconds)
     }
@@ -129,6 +133,7 @@ impl Collector for Reading {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Received, Sent};
     use super::*;
     use crate::ids::ReactorId;
     use std::collections::HashSet;
@@ -150,6 +155,8 @@ mod tests {
                 row.set(family.gauge, family.gauge as u64 * 100 + u64::from(reactor));
             }
             row.closed(CloseReason::PeerClosed);
+            row.received(Received::Ping, 15);
+            row.sent(Sent::Broadcast, 10, 400);
             row.took(Timing::Turn, Duration::from_micros(250));
             row.took(Timing::RedisBeat, Duration::from_secs(20));
         }
@@ -210,6 +217,25 @@ mod tests {
         for kind in ["HELP", "TYPE"] {
             let lines = text.lines().filter(|line| line.starts_with(&format!("# {kind} ")));
             assert_eq!(lines.count(), announced.len(), "{kind}");
+        }
+    }
+
+    /// Without it Prometheus works out no quantile.
+    #[test]
+    fn every_histogram_has_a_bucket_for_all() {
+        let text = example();
+        let value = |series: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {series} in {text}")).parse::<u64>().unwrap()
+        };
+        let counts: Vec<_> = text.lines().filter_map(|line| line.split_once("_seconds_count")).collect();
+        assert!(counts.len() >= 5, "{counts:?}");
+        for (name, rest) in counts {
+            let labels = rest.split(' ').next().unwrap_or_default().trim_matches(['{', '}']);
+            let comma = if labels.is_empty() { "" } else { "," };
+            let all = value(&format!("{name}_seconds_bucket{{le=\"+Inf\"{comma}{labels}}}"));
+            let count = rest.rsplit(' ').next().and_then(|count| count.parse().ok());
+            assert_eq!(count, Some(all), "{name} {labels}");
         }
     }
 

@@ -100,10 +100,11 @@ impl<G: Copy> GaugeFamily<G> {
 pub(crate) fn encode_labelled<'a>(
     out: &mut DescriptorEncoder<'_>,
     (name, help): (&str, &str),
+    unit: Option<&registry::Unit>,
     label: &str,
     members: impl Iterator<Item = (&'a str, u64)>,
 ) -> fmt::Result {
-    let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    let mut metric = out.encode_descriptor(name, help, unit, MetricType::Counter)?;
     for (value, count) in members {
         ConstCounter::new(count).encode(metric.encode_family(&[(label, value)])?)?;
     }

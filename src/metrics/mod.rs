@@ -13,11 +13,13 @@ mod names;
 pub(crate) mod process;
 pub(crate) mod stopwatch;
 mod timing;
+mod traffic;
 
 pub use exposition::{LINK_STATES, NodeState};
 pub use names::{Counter, Gauge};
 pub use process::Usage;
 pub use timing::Timing;
+pub use traffic::{Received, Sent, Volume};
 
 use self::cells::Cells;
 use crate::ids::ReactorId;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stopwatch::Stopwatch;
 use timing::Timings;
+use traffic::Traffic;
 
 /// What the process uses. Reads two files under `/proc/self`.
 pub fn usage() -> Usage {
@@ -41,6 +44,7 @@ pub struct ThreadCounters {
     gauges: Cells<{ Gauge::COUNT }>,
     closed: Cells<{ CloseReason::ALL.len() }>,
     timings: Timings,
+    traffic: Traffic,
 }
 
 impl ThreadCounters {
@@ -50,6 +54,7 @@ impl ThreadCounters {
             gauges: Cells::new(),
             closed: Cells::new(),
             timings: Timings::new(),
+            traffic: Traffic::new(),
         }
     }
 
@@ -76,6 +81,26 @@ impl ThreadCounters {
     /// Counts something that took so long.
     pub fn took(&self, timing: Timing, span: Duration) {
         self.timings.observe(timing, span);
+    }
+
+    /// Counts a message of a client and the bytes of its payload.
+    pub fn received(&self, what: Received, bytes: usize) {
+        self.traffic.received(what, bytes as u64);
+    }
+
+    /// Counts messages of one type handed to connections, and the bytes of all their payloads.
+    pub fn sent(&self, what: Sent, messages: u64, bytes: u64) {
+        self.traffic.sent(what, messages, bytes);
+    }
+
+    /// Messages of a type that clients sent.
+    pub fn received_volume(&self, what: Received) -> Volume {
+        self.traffic.received_volume(what)
+    }
+
+    /// Messages of a type that connections were handed.
+    pub fn sent_volume(&self, what: Sent) -> Volume {
+        self.traffic.sent_volume(what)
     }
 
     /// States how much there is now.
@@ -135,6 +160,19 @@ impl Metrics {
     /// Connections that ended for that reason, summed over all rows.
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.rows.iter().map(|row| row.closed_count(reason)).sum()
+    }
+
+    /// Messages of these types that clients sent, summed over all rows.
+    pub fn messages_received(&self, types: &[Received]) -> u64 {
+        let count = |row: &ThreadCounters| types.iter().map(|what| row.received_volume(*what).messages).sum();
+        self.rows.iter().map(|row| count(row)).fold(0, u64::wrapping_add)
+    }
+
+    /// Messages handed to connections, summed over all types and rows.
+    pub fn messages_sent(&self) -> u64 {
+        let count =
+            |row: &ThreadCounters| Sent::ALL.iter().map(|(what, _)| row.sent_volume(*what).messages).sum();
+        self.rows.iter().map(|row| count(row)).fold(0, u64::wrapping_add)
     }
 
     /// Why connections ended and how many did, by the reasons' labels; those that never occurred are left out.

@@ -33,16 +33,10 @@ pub enum Counter {
     TlsResumed,
     /// TLS connections that ended by breaking the protocol, most of them in the handshake.
     TlsFailed,
-    /// Messages received from clients.
-    MessagesReceived,
-    /// Text messages that were no JSON or lacked a field.
-    MessagesInvalid,
     /// Messages to everybody that the client may not send.
     BroadcastsDenied,
     /// Messages to a user that the client may not send.
     SendsDenied,
-    /// Messages handed to connections.
-    MessagesSent,
     /// Bytes read from sockets.
     BytesReceived,
     /// Bytes written to sockets.
@@ -139,7 +133,7 @@ const fn one(
     CounterFamily { name, help, unit: Unit::Count, label: "", members: counter }
 }
 
-/// All counters but connections closed, which have one per close reason.
+/// All counters but messages, which have one per type, and connections closed, which have one per close reason.
 pub(super) const COUNTERS: &[CounterFamily] = &[
     one(&[(Counter::Accepted, "")], "throng_accepted_sockets", "Sockets accepted."),
     one(
@@ -175,16 +169,6 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
             (Counter::TlsFailed, "failed"),
         ],
     },
-    one(
-        &[(Counter::MessagesReceived, "")],
-        "throng_messages_received",
-        "WebSocket messages received from clients.",
-    ),
-    one(
-        &[(Counter::MessagesInvalid, "")],
-        "throng_messages_invalid",
-        "Text messages received that were no JSON or lacked a field.",
-    ),
     CounterFamily {
         name: "throng_messages_denied",
         help: "Messages that clients may not send, by what they asked for.",
@@ -192,7 +176,6 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         label: "action",
         members: &[(Counter::BroadcastsDenied, "broadcast"), (Counter::SendsDenied, "send_message")],
     },
-    one(&[(Counter::MessagesSent, "")], "throng_messages_sent", "WebSocket messages handed to connections."),
     CounterFamily {
         name: "throng_received",
         help: "Bytes read from client sockets.",

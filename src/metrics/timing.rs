@@ -15,6 +15,11 @@ use std::time::Duration;
 pub enum Timing {
     /// A turn of a reactor from the end of its wait to the beginning of the next; one in sixteen is measured.
     Turn,
+    /// A message from being taken in to being written, on one node; see [`crate::stamp`].
+    Delivery,
+    /// The same to another node: there is no clock that both share, so half of what passed in flight
+    /// there and back is taken.
+    ClusterDelivery,
     /// From the accepted socket to the answer 101, in steps of 10 ms.
     Handshake,
     /// Redis: batches published for other nodes.
@@ -32,9 +37,9 @@ impl Timing {
     pub const COUNT: usize = Timing::RedisBeat as usize + 1;
 }
 
-/// Upper bounds of the buckets, in microseconds: 100 µs to 10 s. What is longer has a bucket of its own.
-const BOUNDS_MICROS: [u64; 11] =
-    [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
+/// Upper bounds of the buckets, in microseconds: 10 µs to 10 s. What is longer has a bucket of its own.
+const BOUNDS_MICROS: [u64; 13] =
+    [10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
 
 /// Buckets of one timing.
 pub(super) const BUCKETS: usize = BOUNDS_MICROS.len() + 1;
@@ -84,7 +89,7 @@ impl Distribution {
     }
 
     fn encode(&self, metric: &mut MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.counts).collect();
         let count = self.counts.iter().fold(0, |sum: u64, count| sum.wrapping_add(*count));
         metric.encode_histogram::<NoLabelSet>(self.sum_micros as f64 / 1e6, count, &buckets, None)
@@ -106,6 +111,12 @@ const FAMILIES: &[TimingFamily] = &[
         help: "How long a turn of a reactor took, waiting left out; one in sixteen is measured.",
         label: "",
         members: &[(Timing::Turn, "")],
+    },
+    TimingFamily {
+        name: "throng_delivery",
+        help: "From taking a message in to writing it to its receiver, sampled; on the same node, or on another.",
+        label: "path",
+        members: &[(Timing::Delivery, "local"), (Timing::ClusterDelivery, "cluster")],
     },
     TimingFamily {
         name: "throng_handshake",
@@ -167,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_span_falls_into_the_first_bucket_that_holds_it() {
-        let cases = [(0, 0), (100, 0), (101, 1), (1_000, 2), (10_000_000, 10), (10_000_001, 11)];
+        let cases = [(0, 0), (10, 0), (11, 1), (100, 2), (1_000, 4), (10_000_000, 12), (10_000_001, 13)];
         for (micros, bucket) in cases {
             let timings = Timings::new();
             timings.observe(Timing::Handshake, Duration::from_micros(micros));
@@ -187,6 +198,6 @@ mod tests {
         two.observe(Timing::RedisBeat, Duration::from_millis(2));
         two.observe(Timing::RedisBeat, Duration::MAX);
         let shown = Distribution::of(Timing::RedisBeat, [&one, &two].into_iter());
-        assert_eq!((shown.counts[3], shown.counts[BUCKETS - 1]), (2, 1));
+        assert_eq!((shown.counts[5], shown.counts[BUCKETS - 1]), (2, 1));
     }
 }

@@ -220,3 +220,48 @@ fn a_batch_holds_its_messages_in_order() {
         json!({"type": "batch", "messages": [{}, "a"]}),
     );
 }
+
+#[test]
+fn what_is_written_is_counted_as_its_type() {
+    type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let written: [(Sent, Write<'_>); 10] = [
+        (Sent::Message, &|out| write_message(out, "ann", "1")),
+        (Sent::Broadcast, &|out| write_broadcast(out, "ann", "1")),
+        (Sent::Echo, &|out| write_echo(out, "now", "1")),
+        (Sent::Pong, &|out| write_pong(out, "now", "1")),
+        (Sent::Error, &|out| write_error(out, "why")),
+        (Sent::Welcome, &|out| write_welcome(out, "a", "now", IpAddr::from([127, 0, 0, 1]), b"{}")),
+        (Sent::Batch, &|out| write_batch(out, [&b"1"[..]])),
+        (Sent::Business, &|out| write_business(out, 1, "now", "1")),
+        (Sent::Shutdown, &|out| write_shutdown(out, "draining", 1, "now", None)),
+        (Sent::Kicked, &|out| write_kicked(out, "why")),
+    ];
+    for (expected, write) in written {
+        let mut text = Vec::new();
+        write(&mut text);
+        assert_eq!(Sent::of(&text), expected, "{}", String::from_utf8_lossy(&text));
+    }
+    let mut undelivered = Vec::new();
+    write_undelivered(&mut undelivered, "ann");
+    assert_eq!(Sent::of(&undelivered), Sent::Error);
+    for composed in
+        ["", "1", "{}", r#"{"type":"#, r#"{"type":"messages"}"#, r#"{"type":"m"}"#, r#"{"type":""}"#]
+    {
+        assert_eq!(Sent::of(composed.as_bytes()), Sent::Other, "{composed}");
+    }
+}
+
+#[test]
+fn what_is_read_is_counted_as_its_type() {
+    for (text, expected) in [
+        (r#"{"type":"ping"}"#, Received::Ping),
+        (r#"{"type":"send_message","target_user":"a","content":1}"#, Received::SendMessage),
+        (r#"{"type":"send_message"}"#, Received::Invalid),
+        (r#"{"type":"broadcast","content":1}"#, Received::Broadcast),
+        (r#"{"type":"else"}"#, Received::Unknown),
+        ("7", Received::Unknown),
+        ("{", Received::Invalid),
+    ] {
+        assert_eq!(Received::of(&parse(text)), expected, "{text}");
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! Owns: [`Asks`]. One request a connection may wait at a time, which bounds it.
 
+mod traced;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use crate::http::Response;
 use crate::hub::gather::{Gather, Report};
 use crate::ids::{ConnId, ReactorId};
 use crate::limits::ANSWER_TIMEOUT;
+use crate::trace::TraceId;
 use crate::ws::close::CloseReason;
 use crate::ws::frame::Frame;
 
@@ -24,6 +27,8 @@ pub(super) struct Asked {
     pub(super) question: Question,
     pub(super) keep_alive: bool,
     pub(super) head_only: bool,
+    /// The trace its caller says it belongs to.
+    pub(super) trace: Option<Arc<TraceId>>,
 }
 
 struct Ask {
@@ -50,24 +55,24 @@ impl Reactor {
             _ => Gather::default(),
         };
         self.asks.next += 1;
+        let reply = ReplyTo::Request { reactor: self.me, ticket, trace: asked.trace.clone() };
         if let Question::Users { after, limit } = &asked.question {
             let (after, limit) = (after.clone(), *limit);
             self.asks.waiting.insert(ticket, Ask { connection, asked, gather, since: self.now });
-            self.ask_for_page(ticket, &after, limit);
+            self.ask_for_page(reply, &after, limit);
             return self.answer_now_or_wait(slot, ticket);
         }
         let (user, action) = match &asked.question {
             Question::Users { .. } => return None,
             Question::User { user_id } => (Some(user_id.clone()), Action::Locate),
-            Question::Send { user_id, message } => (Some(user_id.clone()), deliver(message)),
-            Question::Broadcast { message } => (None, deliver(message)),
+            Question::Send { user_id, message } => (Some(user_id.clone()), self.deliver_action(message)),
+            Question::Broadcast { message } => (None, self.deliver_action(message)),
             Question::Kick { user_id, reason, notify, message } => (
                 Some(user_id.clone()),
                 Action::Kick(Arc::new(Kick::new(reason, *notify, message.as_deref()))),
             ),
         };
         self.asks.waiting.insert(ticket, Ask { connection, asked, gather, since: self.now });
-        let reply = ReplyTo::Request { reactor: self.me, ticket };
         match (user, action) {
             (Some(user), action) => self.route(&user, action, reply),
             (None, Action::Deliver(frame)) => self.broadcast(frame, reply),
@@ -76,9 +81,14 @@ impl Reactor {
         self.answer_now_or_wait(slot, ticket)
     }
 
+    fn deliver_action(&mut self, message: &str) -> Action {
+        Action::Deliver(self.stamped(Frame::text(message.as_bytes())))
+    }
+
     fn answer_now_or_wait(&mut self, slot: u32, ticket: u64) -> Option<Response> {
         if self.is_answered(ticket) {
             let ask = self.asks.waiting.remove(&ticket)?;
+            self.log_traced(&ask);
             return Some(self.answer_to(&ask));
         }
         if let Some(row) = self.table.get(slot) {
@@ -88,8 +98,7 @@ impl Reactor {
     }
 
     /// A list of users is had from the cluster, or from every reactor of a node that is alone.
-    fn ask_for_page(&mut self, ticket: u64, after: &str, limit: usize) {
-        let reply = ReplyTo::Request { reactor: self.me, ticket };
+    fn ask_for_page(&mut self, reply: ReplyTo, after: &str, limit: usize) {
         if self.shared.cluster.is_some() {
             let message = ClusterMessage::Page { after: after.to_owned(), limit, reply: reply.clone() };
             if !self.post_to_cluster(message) {
@@ -180,6 +189,7 @@ impl Reactor {
     /// Sends the answer of a request that waited and goes on with what its client sent since.
     fn close_ask(&mut self, ticket: u64) {
         let Some(ask) = self.asks.waiting.remove(&ticket) else { return };
+        self.log_traced(&ask);
         let Some(slot) = self.table.find(ask.connection) else { return };
         let response = self.answer_to(&ask);
         let Some(row) = self.table.get(slot) else { return };
@@ -198,8 +208,4 @@ impl Reactor {
 
 fn try_again() -> Response {
     Response::error(503, "the list cannot be had at present; ask again").with("Retry-After", "1")
-}
-
-fn deliver(message: &str) -> Action {
-    Action::Deliver(Frame::text(message.as_bytes()))
 }

@@ -41,6 +41,11 @@ impl Batches {
         Some(Tick::count(BATCH_DELAY).saturating_sub(now.since(*since)))
     }
 
+    /// Connections that asked for batches.
+    pub(super) fn connections(&self) -> u64 {
+        self.by_slot.len() as u64
+    }
+
     fn is_due(&self, now: Tick) -> Option<u32> {
         let (since, slot) = *self.due.front()?;
         (now.since(since) >= Tick::count(BATCH_DELAY)).then_some(slot)

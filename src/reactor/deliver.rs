@@ -10,7 +10,7 @@ use crate::hub::Route;
 use crate::hub::gather::{RemoteNode, Report};
 use crate::ids::{ConnId, ReactorId};
 use crate::limits::DEFLATE_MIN_BYTES;
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Sent};
 use crate::protocol;
 use crate::ws::close::CloseReason;
 use crate::ws::deflate::Deflater;
@@ -154,8 +154,13 @@ impl Reactor {
             }
         });
         self.batch_for_all(frame.payload());
-        self.count(Counter::Delivered, members.hub);
-        self.count(Counter::MessagesSent, members.hub);
+        if members.hub > 0 {
+            self.note_laid_out(frame);
+        }
+        // Who gathers batches is counted as they are filled and sent.
+        let sent = members.hub.saturating_sub(self.batches.connections());
+        self.count(Counter::Delivered, sent);
+        self.counters().sent(Sent::of(frame.payload()), sent, sent * frame.payload().len() as u64);
         self.report(reply, Report::Audience(members.hub));
         if self.outgoing.is_full(self.config.outbound_bytes_max) {
             self.flush();
@@ -176,11 +181,12 @@ impl Reactor {
             return self.slow_consumer(slot);
         }
         self.count(Counter::Delivered, 1);
+        self.note_laid_out(frame);
         if deflates {
-            self.queue_payload(slot, Data::Text, frame.payload());
+            self.queue_text(slot, frame.payload());
         } else if let Some(row) = self.table.get(slot) {
             self.outgoing.push_frame(row, slot, frame);
-            self.count(Counter::MessagesSent, 1);
+            self.count_sent(Sent::of(frame.payload()), frame.payload());
         }
         self.flush_when_full();
         Outcome::Delivered
@@ -194,7 +200,7 @@ impl Reactor {
         if !self.has_room(slot, text.len() + frame::HEADER_BYTES_MAX) {
             return self.slow_consumer(slot);
         }
-        self.queue_payload(slot, Data::Text, text);
+        self.queue_text(slot, text);
         self.flush_when_full();
         Outcome::Delivered
     }
@@ -205,16 +211,24 @@ impl Reactor {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         write(&mut scratch);
-        self.queue_payload(slot, Data::Text, &scratch);
+        self.queue_text(slot, &scratch);
         self.scratch = scratch;
     }
 
     /// Lays out one data frame, compressed if that was agreed and is worth it.
-    pub(super) fn queue_payload(&mut self, slot: u32, opcode: Data, payload: &[u8]) {
+    pub(super) fn queue_payload(&mut self, slot: u32, opcode: Data, what: Sent, payload: &[u8]) {
         let Some(row) = self.table.get(slot) else { return };
         let (deflater, bits) = (&mut self.deflater, row.deflate_bits());
         self.outgoing.push(row, slot, |out| write_data(out, deflater, bits, opcode, payload));
-        self.count(Counter::MessagesSent, 1);
+        self.count_sent(what, payload);
+    }
+
+    fn queue_text(&mut self, slot: u32, text: &[u8]) {
+        self.queue_payload(slot, Data::Text, Sent::of(text), text);
+    }
+
+    fn count_sent(&self, what: Sent, payload: &[u8]) {
+        self.counters().sent(what, 1, payload.len() as u64);
     }
 
     /// Lays out bytes that are no data frame.
@@ -269,8 +283,8 @@ impl Reactor {
     pub(super) fn report(&mut self, reply: &ReplyTo, report: Report) {
         match reply {
             ReplyTo::Nobody | ReplyTo::Client(_) => {}
-            ReplyTo::Request { reactor, ticket } if *reactor == self.me => self.absorb(*ticket, report),
-            ReplyTo::Request { reactor, ticket } => {
+            ReplyTo::Request { reactor, ticket, .. } if *reactor == self.me => self.absorb(*ticket, report),
+            ReplyTo::Request { reactor, ticket, .. } => {
                 self.post(*reactor, ReactorMessage::Report { ticket: *ticket, report });
             }
             ReplyTo::Cluster { ticket: None } => {}

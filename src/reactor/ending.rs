@@ -2,8 +2,8 @@
 
 use std::net::Shutdown;
 
+use log::Level;
 use log::kv::Value;
-use log::{Level, Record};
 
 use super::Reactor;
 use super::connection::{Flag, Phase};
@@ -11,6 +11,7 @@ use super::message::ReactorMessage;
 use crate::clock::Tick;
 use crate::config::SlowConsumer;
 use crate::delivery::Outcome;
+use crate::logging;
 use crate::metrics::Counter;
 use crate::ws::close::CloseReason;
 use crate::ws::error::ProtocolError;
@@ -133,17 +134,11 @@ impl Reactor {
             fields.push(("seconds", (f64::from(ticks) * f64::from(Tick::MS) / 1000.0).into()));
             fields.push(("received_bytes", record.received_bytes.into()));
             fields.push(("sent_bytes", record.sent_bytes.into()));
-            fields.extend(record.trace.as_deref().map(|trace| ("trace_id", trace.into())));
+            fields.extend(record.trace.as_ref().map(|trace| ("trace_id", Value::from_display(trace))));
         }
         fields.push(("unsent_bytes", (unsent_bytes as u64).into()));
-        log::logger().log(
-            &Record::builder()
-                .level(reason.level())
-                .target(module_path!())
-                .key_values(&fields)
-                .args(format_args!("connection {id} ended: {}", reason.label()))
-                .build(),
-        );
+        let line = format_args!("connection {id} ended: {}", reason.label());
+        logging::say(reason.level(), module_path!(), &fields, line);
     }
 
     /// Takes an open connection out of everything that would send to it.
@@ -152,6 +147,8 @@ impl Reactor {
             return;
         }
         self.send_batch(slot);
+        // Nothing may follow its close frame (RFC 6455, section 5.5.1).
+        self.drop_batch(slot);
         let id = self.table.id(slot);
         let Some(row) = self.table.get(slot) else { return };
         self.members.count(row, false);

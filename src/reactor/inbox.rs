@@ -60,7 +60,7 @@ impl Reactor {
             ReactorMessage::Apply { connection, action, reply } => {
                 self.apply(connection, &action, &reply);
                 // A request of ours whose last report is our own.
-                if let ReplyTo::Request { reactor, ticket } = reply
+                if let ReplyTo::Request { reactor, ticket, .. } = reply
                     && reactor == self.me
                 {
                     self.settle_ask(ticket);

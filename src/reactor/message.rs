@@ -11,6 +11,7 @@ use crate::cluster::sources::SourceId;
 use crate::config::Config;
 use crate::hub::gather::Report;
 use crate::ids::{ConnId, ReactorId};
+use crate::trace::TraceId;
 use crate::ws::frame::Frame;
 
 /// Data for a reactor. Travels in its bounded mailbox.
@@ -201,6 +202,8 @@ pub enum ReplyTo {
         reactor: ReactorId,
         /// Which request.
         ticket: u64,
+        /// The trace it belongs to, if its caller said so.
+        trace: Option<Arc<TraceId>>,
     },
     /// A thread of the program that embeds this library.
     Thread(Sender<Report>),
@@ -215,6 +218,14 @@ impl ReplyTo {
     /// Whether the request came from another node.
     pub fn is_remote(&self) -> bool {
         matches!(self, ReplyTo::Cluster { .. })
+    }
+
+    /// The trace the request belongs to.
+    pub fn trace(&self) -> Option<TraceId> {
+        match self {
+            ReplyTo::Request { trace, .. } => trace.as_deref().copied(),
+            _ => None,
+        }
     }
 
     /// Whether each connection's outcome is wanted.

@@ -28,6 +28,7 @@ mod ending;
 mod expiry;
 mod flush;
 mod inbox;
+mod latency;
 mod permits;
 mod read;
 mod record;
@@ -68,6 +69,7 @@ use connection::Connection;
 use deliver::Members;
 use door::Spare;
 use expiry::Expiries;
+use latency::Latency;
 use mailbox::{Inbox, Mailbox, mailbox};
 use message::{News, Order, ReactorMessage};
 use outgoing::Outgoing;
@@ -206,6 +208,9 @@ pub struct Reactor {
     closing: Option<Closing>,
     spare: Spare,
     now: Tick,
+    /// When the turn began, since the node's start; as exact as the clock is.
+    began: Duration,
+    latency: Latency,
     /// Turns taken, modulo 256.
     turns: u8,
     stamp: Stamp,
@@ -261,6 +266,8 @@ impl Reactor {
             closing: None,
             spare: Spare::open()?,
             now: Tick::default(),
+            began: Duration::ZERO,
+            latency: Latency::default(),
             turns: 0,
             stamp: Stamp::default(),
         })
@@ -298,7 +305,8 @@ impl Reactor {
 
     /// One turn; false when it was ordered to be the last.
     fn turn(&mut self, events: &Events) -> bool {
-        self.now = Tick::at(self.shared.started.elapsed());
+        self.began = self.shared.started.elapsed();
+        self.now = Tick::at(self.began);
         self.stamp.fresh = false;
         if !self.take_orders() {
             return false;
@@ -322,6 +330,7 @@ impl Reactor {
         self.send_due_batches();
         self.go_on_closing();
         self.flush();
+        self.time_deliveries();
         self.table.reap();
         // Last: what the writing ended is not to be shown until another turn comes.
         self.publish_gauges();

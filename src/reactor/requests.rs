@@ -1,5 +1,7 @@
 //! HTTP on a connection: from bytes to answers, in order, kept alive.
 
+use std::sync::Arc;
+
 use super::asks::Asked;
 use super::connection::{Flag, Input, Phase};
 use super::{Reactor, Reader};
@@ -9,6 +11,7 @@ use crate::forwarded;
 use crate::http::{self, Head, Parsed, Response};
 use crate::limits::HTTP_HEAD_BYTES;
 use crate::metrics::Counter;
+use crate::trace::{TRACEPARENT, TraceId};
 use crate::ws::close::CloseReason;
 use crate::ws::deflate::Inflater;
 use crate::ws::handshake;
@@ -142,8 +145,9 @@ impl Reactor {
         match self.ask_api(slot, &head, body) {
             Answer::Now(response) => self.answered(slot, &head, length, &response),
             Answer::Ask(question) => {
-                let asked =
-                    Asked { question, keep_alive: self.keeps(&head), head_only: head.method == "HEAD" };
+                let (keep_alive, head_only) = (self.keeps(&head), head.method == "HEAD");
+                let trace = head.header(TRACEPARENT).and_then(TraceId::of).map(Arc::new);
+                let asked = Asked { question, keep_alive, head_only, trace };
                 match self.ask(slot, asked) {
                     Some(response) => self.answered(slot, &head, length, &response),
                     None => Served::Awaiting(length),

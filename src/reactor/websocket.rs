@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::connection::{Endpoint, Flag, Phase};
 use super::message::{Action, ReplyTo};
 use super::{Reactor, Reader};
-use crate::metrics::Counter;
+use crate::metrics::{Received, Sent};
 use crate::protocol::{self, ClientMessage};
 use crate::ws::assembler::{self, Event, Rules, Step};
 use crate::ws::close::CloseReason;
@@ -67,8 +67,10 @@ impl Reactor {
             }
             // After our close frame, what else the peer still sends is void.
             _ if !open => true,
-            Event::Text(text) => self.admit_message(slot) && self.take_text(slot, text),
-            Event::Binary(payload) => self.admit_message(slot) && self.echo(slot, Data::Binary, payload),
+            Event::Text(text) => self.admit_message(slot, text.len()) && self.take_text(slot, text),
+            Event::Binary(payload) => {
+                self.admit_message(slot, payload.len()) && self.echo(slot, Received::Binary, payload)
+            }
             Event::Ping(payload) => {
                 self.write(slot, |out| frame::write_frame(out, OpCode::Control(Control::Pong), payload));
                 true
@@ -87,11 +89,11 @@ impl Reactor {
     }
 
     /// Counts a message against the connection's rate.
-    fn admit_message(&mut self, slot: u32) -> bool {
+    fn admit_message(&mut self, slot: u32, bytes: usize) -> bool {
         let (now, max) = (self.now, self.config.messages_per_second);
-        self.count(Counter::MessagesReceived, 1);
         let admitted = self.table.get(slot).is_some_and(|row| row.rate.admit(now, max));
         if !admitted {
+            self.counters().received(Received::Refused, bytes);
             self.close(slot, CloseReason::MessageRate, "");
         }
         // The closing handshake is still read.
@@ -102,21 +104,30 @@ impl Reactor {
         let Some(row) = self.table.get(slot) else { return false };
         match (row.endpoint, row.phase) {
             (_, phase) if phase != Phase::Open => {}
-            (Endpoint::Echo, _) => return self.echo(slot, Data::Text, text.as_bytes()),
+            (Endpoint::Echo, _) => return self.echo(slot, Received::Text, text.as_bytes()),
             (Endpoint::Hub, _) => self.take_message(slot, text),
         }
         true
     }
 
-    fn echo(&mut self, slot: u32, opcode: Data, payload: &[u8]) -> bool {
+    // What comes in is known where it is called, so no branch is left of it.
+    #[inline(always)]
+    fn echo(&mut self, slot: u32, what: Received, payload: &[u8]) -> bool {
         if self.table.get(slot).is_some_and(|row| row.is_open()) {
-            self.queue_payload(slot, opcode, payload);
+            self.counters().received(what, payload.len());
+            let (opcode, sent) = match what {
+                Received::Binary => (Data::Binary, Sent::Binary),
+                _ => (Data::Text, Sent::Text),
+            };
+            self.queue_payload(slot, opcode, sent, payload);
         }
         true
     }
 
     fn take_message(&mut self, slot: u32, text: &str) {
-        match protocol::parse(text) {
+        let parsed = protocol::parse(text);
+        self.counters().received(Received::of(&parsed), text.len());
+        match parsed {
             Ok(ClientMessage::Ping) => self.answer_with(slot, |out, at| protocol::write_pong(out, at, text)),
             Ok(ClientMessage::Unknown) => {
                 self.answer_with(slot, |out, at| protocol::write_echo(out, at, text))
@@ -142,7 +153,6 @@ impl Reactor {
     }
 
     fn complain(&mut self, slot: u32, why: &str) {
-        self.count(Counter::MessagesInvalid, 1);
         self.answer(slot, |out| protocol::write_error(out, why));
     }
 
@@ -161,7 +171,7 @@ impl Reactor {
             Some(user) => write(&mut scratch, &user),
             None => write(&mut scratch, &self.anonymous_name(slot)),
         }
-        let frame = Frame::text(&scratch);
+        let frame = self.stamped(Frame::text(&scratch));
         self.scratch = scratch;
         frame
     }

@@ -1,6 +1,7 @@
 //! Frames of the server: unmasked, never fragmented, encoded once.
 
 use crate::limits::CONTROL_PAYLOAD_BYTES;
+use crate::stamp::Stamp;
 use bytes::Bytes;
 pub use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
@@ -19,6 +20,8 @@ const CLOSE_REASON_BYTES: usize = CONTROL_PAYLOAD_BYTES - 2;
 pub struct Frame {
     bytes: Bytes,
     header_bytes: u8,
+    /// Stands where the compiler would leave a gap.
+    stamp: Option<Stamp>,
 }
 
 impl Frame {
@@ -44,7 +47,7 @@ impl Frame {
     pub fn close(code: CloseCode, reason: &str) -> Frame {
         let mut bytes = Vec::with_capacity(2 + CONTROL_PAYLOAD_BYTES);
         write_close(&mut bytes, Some(code), reason);
-        Frame { bytes: bytes.into(), header_bytes: 2 }
+        Frame { bytes: bytes.into(), header_bytes: 2, stamp: None }
     }
 
     fn encode(opcode: OpCode, rsv1: bool, payload: &[u8]) -> Frame {
@@ -52,7 +55,18 @@ impl Frame {
         let mut bytes = Vec::with_capacity(header_bytes + payload.len());
         write_header(&mut bytes, opcode, rsv1, payload.len());
         bytes.extend_from_slice(payload);
-        Frame { bytes: bytes.into(), header_bytes: header_bytes as u8 }
+        Frame { bytes: bytes.into(), header_bytes: header_bytes as u8, stamp: None }
+    }
+
+    /// The same frame, whose way is timed if there is a stamp.
+    #[must_use]
+    pub fn stamped(self, stamp: Option<Stamp>) -> Frame {
+        Frame { stamp, ..self }
+    }
+
+    /// What is known of its way, if that is timed.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.stamp
     }
 
     /// Header and payload.

@@ -70,7 +70,7 @@ fn a_client_is_welcomed_and_answered() {
     client.close(None).unwrap();
     assert!(matches!(client.read(), Ok(Message::Close(None))));
     assert!(matches!(client.read(), Err(tungstenite::Error::ConnectionClosed)));
-    assert_eq!(node.metric("throng_messages_invalid_total"), 6);
+    assert_eq!(node.metric("throng_messages_received_total{type=\"invalid\"}"), 6);
     node.wait_for_connections(0);
 }
 
@@ -344,6 +344,90 @@ fn deliveries_are_batched_for_those_who_ask() {
     let waited = start.elapsed();
     assert_eq!(last, [json!({"type": "broadcast", "from": "sender", "content": "all"})]);
     assert!((Duration::from_millis(80)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
+}
+
+/// What is delivered while its close frame waits for the client's is not for it.
+#[test]
+fn nothing_follows_the_close_frame_of_who_gathers_batches() {
+    let node = Node::start(&["--reactors", "1"]);
+    let mut batched = node.socket("/ws?user_id=batched&batch=1");
+    assert_eq!(batched.json()["type"], "welcome");
+    let mut other = node.user("other");
+    assert_eq!(node.post("/api/kick", r#"{"user_id":"batched"}"#).status, 200);
+    other.send_text(r#"{"type":"broadcast","content":"late"}"#);
+    assert_eq!(other.json()["content"], "late");
+    // Its batch would have been due before this one's.
+    let mut next = node.socket("/ws?user_id=next&batch=1");
+    assert_eq!(next.json()["type"], "welcome");
+    other.send_message("next", 1);
+    assert_eq!(batch_of(&mut next).len(), 1);
+    assert_eq!(batched.frame().first, FIN | CLOSE);
+    batched.send(frame(FIN | CLOSE, &1000u16.to_be_bytes()));
+    assert_eq!(batched.try_frame(), None);
+}
+
+/// Each message is counted once under its type, with the bytes of its payload.
+#[test]
+fn messages_are_counted_by_type() {
+    let node = Node::start(&["--reactors", "1", "--messages-per-second", "7"]);
+    let mut anna = node.user("anna");
+    let mut echo = node.socket("/echo");
+    let own = [
+        r#"{"type":"ping"}"#,
+        r#"{"type":"else"}"#,
+        "none",
+        r#"{"type":"send_message","target_user":"anna","content":1}"#,
+        r#"{"type":"broadcast","content":22}"#,
+        r#"{"type":"send_message","target_user":"nobody","content":1}"#,
+    ];
+    for (message, answer) in own.iter().zip(["pong", "echo", "error", "message", "broadcast", "error"]) {
+        anna.send_text(message);
+        assert_eq!(anna.json()["type"], answer);
+    }
+    echo.send_text("abc");
+    assert_eq!(echo.frame().payload, b"abc");
+    echo.send(frame(FIN | BINARY, b"de"));
+    assert_eq!(echo.frame().payload, b"de");
+    assert_eq!(node.post("/api/send", r#"{"user_id":"anna","message":{"a":1}}"#).status, 200);
+    assert_eq!(anna.json(), json!({"a": 1}));
+    node.wait_for_connections(2);
+    let count = |way: &str, kind: &str| {
+        let sample = |what: &str| format!("throng_messages_{way}{what}_total{{type=\"{kind}\"}}");
+        let [messages, bytes] = node.metrics(&[&sample(""), &sample("_bytes")]);
+        (messages, bytes as usize)
+    };
+    let both = own[3].len() + own[5].len();
+    for (kind, expected) in [
+        ("ping", (1, own[0].len())),
+        ("unknown", (1, own[1].len())),
+        ("invalid", (1, own[2].len())),
+        ("send_message", (2, both)),
+        ("broadcast", (1, own[4].len())),
+        ("text", (1, 3)),
+        ("binary", (1, 2)),
+        ("refused", (0, 0)),
+    ] {
+        assert_eq!(count("received", kind), expected, "{kind}");
+    }
+    for (kind, messages) in [("pong", 1), ("echo", 1), ("error", 2), ("welcome", 1), ("shutdown", 0)] {
+        assert_eq!(count("sent", kind).0, messages, "{kind}");
+    }
+    for (kind, expected) in [
+        ("message", (1, r#"{"type":"message","from":"anna","content":1}"#.len())),
+        ("broadcast", (1, r#"{"type":"broadcast","from":"anna","content":22}"#.len())),
+        ("other", (1, r#"{"a":1}"#.len())),
+        ("text", (1, 3)),
+        ("binary", (1, 2)),
+    ] {
+        assert_eq!(count("sent", kind), expected, "{kind}");
+    }
+    // More than two seconds' worth: one of them is too many, what follows it is void.
+    anna.send(text(own[0]).repeat(20));
+    let close = std::iter::from_fn(|| Some(anna.frame())).find(|frame| frame.first == FIN | CLOSE);
+    assert_eq!(close.unwrap().payload[..2], 1008u16.to_be_bytes());
+    anna.answer_close(1008);
+    node.wait_for_connections(1);
+    assert_eq!(count("received", "refused"), (1, own[0].len()));
 }
 
 #[test]

@@ -19,6 +19,24 @@ Alert rules with their tests and dashboards for Grafana are in [observability](.
 alert is in [operations.md](operations.md).
 ";
 
+const TIMING: &str = "
+## How deliveries are timed
+
+`throng_delivery_seconds` is from the turn in which a node takes a message in, of a client or of a caller of the HTTP API,
+to the end of the turn that writes it to its receiver. In each 10 ms the first message of a reactor is timed; busy moments
+count no more than quiet ones. Not in it: the kernel's queues, what waits because its receiver does not read, and batches.
+
+* `path=\"local\"`: sender and receiver are on this node. One clock, exact.
+* `path=\"cluster\"`: a message to a user on another node, at most one in 100 ms, counted where it was sent. Clocks of two
+  machines are not compared: the other node says how long it had the message, and of the time in flight, to it and back,
+  half is taken. It can be wrong by up to that half, and only messages that arrive are in it; broadcasts are not.
+
+Messages are counted by the `type` that clients read or write. `throng_messages_received_total` has `text` and `binary` for
+what is not looked into, `unknown` for JSON of no known type, `invalid` for what is no JSON or lacks a field, `refused` for
+one more than `--messages-per-second`; `throng_messages_sent_total` has `other` for what programs composed. Sums over
+`type` are all messages. Their bytes are those of payloads, without frame headers and uncompressed.
+";
+
 /// Labels whose values are not a closed set, or of which only one is shown at a time.
 const OPEN: [&str; 8] = ["node", "version", "strategy", "phase", "backend", "address", "reactor", "le"];
 
@@ -62,6 +80,7 @@ fn the_manual_lists_what_is_exposed() {
             .collect()
     };
     assert_eq!(names(&node), names(&balancer));
+    manual.push_str(TIMING);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path_of("docs/metrics.md"), &manual).unwrap();
     }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::{Snapshot, known_nodes};
 use crate::delivery::NodeListing;
 use crate::http::Response;
-use crate::metrics::{self, Counter, Gauge, Metrics, ThreadCounters};
+use crate::metrics::{self, Counter, Gauge, Metrics, Received, ThreadCounters};
 
 /// The counters shown, summed up under their names in the answer.
 const COUNTERS: &[(&str, &[Counter])] = &[
@@ -26,9 +26,6 @@ const COUNTERS: &[(&str, &[Counter])] = &[
             Counter::OverloadRefused,
         ],
     ),
-    ("messages_received", &[Counter::MessagesReceived]),
-    ("messages_invalid", &[Counter::MessagesInvalid]),
-    ("messages_sent", &[Counter::MessagesSent]),
     ("bytes_received", &[Counter::BytesReceived]),
     ("bytes_sent", &[Counter::BytesSent]),
     ("delivered", &[Counter::Delivered]),
@@ -90,8 +87,18 @@ impl Serialize for Counts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let sum =
             |counters: &[Counter]| -> u64 { counters.iter().map(|counter| self.0.total(*counter)).sum() };
-        serializer.collect_map(COUNTERS.iter().map(|(name, counters)| (name, sum(counters))))
+        let counted = COUNTERS.iter().map(|(name, counters)| (*name, sum(counters)));
+        serializer.collect_map(counted.chain(messages(self.0)))
     }
+}
+
+/// Messages of all types, and those that were not understood.
+fn messages(metrics: &Metrics) -> [(&'static str, u64); 3] {
+    [
+        ("messages_received", metrics.messages_received(&Received::ALL.map(|(what, _)| what))),
+        ("messages_invalid", metrics.messages_received(&[Received::Invalid])),
+        ("messages_sent", metrics.messages_sent()),
+    ]
 }
 
 /// Serialised as an object of the close reasons' labels; those that never occurred are left out.

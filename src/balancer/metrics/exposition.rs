@@ -108,7 +108,7 @@ impl Reading {
         let lines = ConstCounter::new(self.sums[Gauge::LogLinesDropped as usize]);
         lines.encode(out.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         let labels = Ended::ALL.into_iter().map(|reason| reason.facts().0);
-        encode_labelled(out, names::ENDED, "reason", labels.zip(self.ended))
+        encode_labelled(out, names::ENDED, None, "reason", labels.zip(self.ended))
     }
 
     fn backends(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

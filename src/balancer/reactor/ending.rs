@@ -46,10 +46,7 @@ impl Reactor {
     pub(super) fn end(&mut self, slot: u32, reason: Ended) {
         self.leave_queue(slot);
         let Some(pair) = self.table.get(slot) else { return };
-        let (label, level) = reason.facts();
-        if log::log_enabled!(level) {
-            log::log!(level, "{} ended: {label}", pair.describe());
-        }
+        pair.log_end(reason);
         let was_counted = pair.info.is_some();
         if let Some(held) = pair.held.take() {
             self.held_bytes -= held.to_client.len() + held.to_backend.len();
@@ -313,20 +310,5 @@ impl Reactor {
     pub(super) fn refuses_clients(&self) -> bool {
         let phase = self.shared.phase();
         phase > Phase::Closing || (phase == Phase::Closing && !self.shared.listeners_outlive)
-    }
-}
-
-impl Pair {
-    /// For the log.
-    fn describe(&self) -> String {
-        let who = self.info.as_ref().map_or_else(
-            || "a connection".to_owned(),
-            |info| match &info.id {
-                Some(id) => format!("client {id:?} of {}", info.address),
-                None => format!("a client of {}", info.address),
-            },
-        );
-        let whereto = self.at.as_ref().map_or_else(String::new, |at| format!(" at {}", at.name));
-        format!("{who}{whereto}, {} bytes sent and {} received,", self.to_backend, self.to_client)
     }
 }

@@ -12,6 +12,7 @@
 
 mod accept;
 mod answering;
+mod end_line;
 mod ending;
 mod message;
 mod opening;

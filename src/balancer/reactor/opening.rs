@@ -33,7 +33,7 @@ impl Reactor {
     /// Picks a backend for an opening pair and begins to connect.
     pub(super) fn pick(&mut self, slot: u32) {
         let Some(pair) = self.table.get(slot) else { return };
-        let address = pair.info.as_ref().map_or(self.shared.address.ip(), |info| info.address.ip());
+        let address = pair.info.as_ref().map_or(self.shared.address.ip(), |info| info.ip);
         let Stage::Opening(opening) = &mut pair.stage else { return };
         let key = Key { address, user: opening.user.as_deref() };
         match self.picker.pick(&self.directory, &key, &opening.tried) {

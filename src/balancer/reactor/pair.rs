@@ -5,7 +5,7 @@
 //! boxes that are given back: [`Opening`] until the handshake is done, [`Held`]
 //! while one side takes less than the other sends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mio::net::TcpStream;
@@ -16,6 +16,7 @@ use crate::balancer::frames::Frames;
 use crate::balancer::head::Asked;
 use crate::balancer::roster::{Backend, BackendId};
 use crate::reactor::conn_table::Row;
+use crate::trace::TraceId;
 
 /// One end of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +168,10 @@ impl Held {
 #[derive(Debug)]
 pub(super) struct Client {
     /// Where it connects from, behind trusted proxies.
-    pub(super) address: SocketAddr,
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+    /// The trace its request belongs to, if it said so.
+    pub(super) trace: Option<TraceId>,
     /// When it connected, milliseconds since the Unix epoch.
     pub(super) since: u64,
     /// `client_id`, else `user_id`, else `name` of its query; `None`: its
@@ -179,6 +183,13 @@ pub(super) struct Client {
     pub(super) name: Option<Box<str>>,
     /// Which of the three the id is.
     pub(super) known_by: KnownBy,
+}
+
+impl Client {
+    /// Where it connects from.
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
 }
 
 /// What a client's id was taken from.

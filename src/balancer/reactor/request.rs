@@ -1,8 +1,6 @@
 //! From a client's first byte to what it asks for: a PROXY header perhaps, the
 //! head of a request, and whether there is room for who sent it.
 
-use std::net::SocketAddr;
-
 use super::Reactor;
 use super::pair::{Client, KnownBy, Side, Stage, Step};
 use super::pump::Gulp;
@@ -13,6 +11,7 @@ use crate::balancer::head::{self, Parsed, Request, Via};
 use crate::balancer::metrics::Counter;
 use crate::balancer::proxy_protocol;
 use crate::http::Response;
+use crate::trace::{TRACEPARENT, TraceId};
 
 impl Reactor {
     /// The client has sent something, or ended its direction.
@@ -144,7 +143,7 @@ impl Reactor {
         opening.is_repeatable = body_left == 0 && matches!(request.head.method, "GET" | "HEAD" | "OPTIONS");
         opening.queued_until = self.now + config.queue_timeout.as_millis() as Millis;
         pair.body_left = body_left as u32;
-        pair.info = Some(client(request, SocketAddr::new(request.address, port)));
+        pair.info = Some(client(request, port));
         let counter = if pair.is_websocket { Counter::Upgrades } else { Counter::PlainRequests };
         self.pairs += 1;
         self.count(counter, 1);
@@ -202,7 +201,7 @@ impl Reactor {
 }
 
 /// What is kept of a client.
-fn client(request: &Request<'_>, address: SocketAddr) -> Box<Client> {
+fn client(request: &Request<'_>, port: u16) -> Box<Client> {
     let known_by = match &request.client {
         None => KnownBy::Connection,
         id if *id == request.user_id => KnownBy::UserId,
@@ -211,7 +210,9 @@ fn client(request: &Request<'_>, address: SocketAddr) -> Box<Client> {
     };
     let boxed = |text: &Option<String>| text.as_deref().map(Box::from);
     Box::new(Client {
-        address,
+        ip: request.address,
+        port,
+        trace: request.head.header(TRACEPARENT).and_then(TraceId::of),
         since: unix_millis(),
         id: boxed(&request.client),
         user_id: boxed(&request.user_id).filter(|_| known_by != KnownBy::UserId),

@@ -164,7 +164,7 @@ impl Client {
         let names = [&self.id, &self.user_id, &self.name];
         names.into_iter().flatten().any(|name| holds(name, text))
             || holds(connection, text)
-            || holds(&self.address.to_string(), text)
+            || holds(&self.address().to_string(), text)
     }
 }
 
@@ -183,7 +183,7 @@ impl Pair {
             connection: connection.to_owned(),
             user_id: owned(&info.user_id).or_else(|| known_by(KnownBy::UserId)),
             name: owned(&info.name).or_else(|| known_by(KnownBy::Name)),
-            address: info.address,
+            address: info.address(),
             backend: self.at.as_ref().map(|at| at.id),
             since: UNIX_EPOCH + Duration::from_millis(info.since),
             bytes_from_client: self.to_backend,

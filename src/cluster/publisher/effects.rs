@@ -1,10 +1,14 @@
 //! What the router wants done: batches published, reactors and callers told.
 
+use log::kv::Value;
+
 use super::{Link, Publisher};
+use crate::cluster::message::Traced;
 use crate::cluster::registry::Member;
 use crate::cluster::router::{Channel, Effect};
-use crate::delivery::UserNodes;
+use crate::delivery::{Outcome as Delivery, UserNodes};
 use crate::hub::gather::Report;
+use crate::logging;
 use crate::metrics::{Counter, Timing};
 use crate::reactor::message::{Action, Origin, ReactorMessage, ReplyTo};
 use crate::ws::frame::Frame;
@@ -61,12 +65,15 @@ impl Publisher {
     pub(super) fn carry_out(&self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Report(ReplyTo::Request { reactor, ticket }, report) => {
+                Effect::Report(ReplyTo::Request { reactor, ticket, .. }, report) => {
                     self.post_surely(reactor, || ReactorMessage::Report { ticket, report: report.clone() });
                 }
                 // A caller that gave up has dropped the other end.
                 Effect::Report(ReplyTo::Thread(caller), report) => drop(caller.try_send(report)),
                 Effect::Report(..) | Effect::Publish(..) => {}
+                Effect::Answered(node, traced, connections, audience) => {
+                    log_answered(&node, &traced, &connections, audience);
+                }
                 Effect::Deliver(user, frame, origin) => self.deliver_here(&user, &frame, origin),
                 Effect::Unreachable(sender) => {
                     self.post_surely(sender.reactor(), || ReactorMessage::Unreachable { sender });
@@ -88,4 +95,20 @@ impl Publisher {
             }
         });
     }
+}
+
+/// Says what became of another node's request that belongs to a trace.
+fn log_answered(node: &str, traced: &Traced, connections: &[(u64, Delivery)], audience: u64) {
+    let took = |outcome: &Delivery| matches!(outcome, Delivery::Delivered | Delivery::Closed);
+    let reached = connections.iter().filter(|(_, outcome)| took(outcome)).count() as u64 + audience;
+    let mut fields = vec![("node", Value::from(node)), ("call", traced.call.into())];
+    fields.extend(traced.user.as_deref().map(|user| ("user", user.into())));
+    fields.push(("reached", reached.into()));
+    fields.push(("trace_id", Value::from_display(&traced.trace)));
+    logging::say(
+        log::Level::Debug,
+        module_path!(),
+        &fields,
+        format_args!("a request of node {node} to {} reached {reached} connections", traced.call),
+    );
 }

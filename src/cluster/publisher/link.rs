@@ -89,7 +89,7 @@ impl Publisher {
         let incarnation = registry.register_node(&description, at_least, grace)?;
         self.incarnation = incarnation;
         let me = Member::new(self.shared.node_id.clone(), incarnation);
-        let router = Router::new(me.clone(), self.plan.bounds)?;
+        let router = Router::new(me.clone(), self.plan.bounds, self.shared.started)?;
         self.ear.listen(incarnation);
         Ok(Link {
             registry,
@@ -146,6 +146,7 @@ impl Publisher {
             | ClusterMessage::Left(_)
             | ClusterMessage::Users { .. }
             | ClusterMessage::Report { .. }
+            | ClusterMessage::Written { .. }
             | ClusterMessage::Heard(_) => {}
         }
     }

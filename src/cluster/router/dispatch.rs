@@ -9,7 +9,7 @@ use super::{Effect, Router};
 use crate::cluster::message::Stray;
 use crate::cluster::registry::Member;
 use crate::cluster::sources::SourceId;
-use crate::cluster::wire::{Answer, Envelope};
+use crate::cluster::wire::{Answer, Aside, Envelope};
 use crate::hub::ANONYMOUS;
 use crate::hub::gather::{RemoteNode, Report};
 use crate::reactor::message::{Action, Origin, ReplyTo};
@@ -37,7 +37,8 @@ impl Router {
     fn act_on_all(&mut self, user: &str, action: &Action, reply: ReplyTo, now: Instant) {
         let id = self.asks.take_id();
         let answer = if reply.wants_reports() { Answer::Ack(id) } else { Answer::Nothing };
-        let envelope = envelope(id, user, action, answer);
+        let aside = Aside { probe: None, trace: reply.trace() };
+        let envelope = envelope(id, user, action, answer, aside);
         let sent = envelope.is_some_and(|envelope| self.lanes.queue_for_all(&envelope, now));
         self.wait_for_all(id, reply, sent, now);
     }
@@ -73,8 +74,8 @@ impl Router {
         }
     }
 
-    /// What was found for `users`, which [`Router::wanted`] returned at the same `now`.
-    pub fn found(&mut self, users: &[Box<str>], rows: Vec<Vec<Member>>, now: Instant) {
+    /// What was found by `now` for `users`, which [`Router::wanted`] returned at `asked`.
+    pub fn found(&mut self, users: &[Box<str>], rows: Vec<Vec<Member>>, asked: Instant, now: Instant) {
         let rows: HashMap<&str, Vec<Member>> = users.iter().map(|user| &**user).zip(rows).collect();
         for (user, row) in &rows {
             let others: Vec<Member> = row.iter().filter(|member| !self.is_me(member)).cloned().collect();
@@ -82,7 +83,7 @@ impl Router {
                 self.cache.insert(user, others, now);
             }
         }
-        for lookup in self.lookups.take_due(now) {
+        for lookup in self.lookups.take_due(asked) {
             let nodes = rows.get(&*lookup.user).map_or(&[][..], |row| row);
             self.dispatch(lookup, nodes, now);
         }
@@ -130,7 +131,8 @@ impl Router {
             _ => Answer::Nothing,
         };
         let (mut waiting, mut answers) = (Vec::new(), Vec::new());
-        let envelope = envelope(id, &user, &action, answer);
+        let aside = Aside { probe: self.probes.send(&action, now), trace: reply.trace() };
+        let envelope = envelope(id, &user, &action, answer, aside);
         for node in nodes.iter().filter(|member| member.node != self.me.node) {
             let incarnation = self.latest(node);
             let sent = envelope
@@ -181,14 +183,21 @@ impl Router {
 }
 
 /// What another node is to do; `None` for a frame that is no text.
-fn envelope<'a>(id: u64, user: &'a str, action: &'a Action, answer: Answer) -> Option<Envelope<'a>> {
+fn envelope<'a>(
+    id: u64,
+    user: &'a str,
+    action: &'a Action,
+    answer: Answer,
+    aside: Aside,
+) -> Option<Envelope<'a>> {
     Some(match action {
         Action::Deliver(frame) => {
             let text = std::str::from_utf8(frame.payload()).ok()?;
-            Envelope::Send { answer, user, text }
+            Envelope::Send { answer, user, text, aside }
         }
         Action::Kick(kick) => {
-            Envelope::Kick { id, user, reason: &kick.reason, farewell: kick.farewell.as_deref() }
+            let (reason, farewell) = (&*kick.reason, kick.farewell.as_deref());
+            Envelope::Kick { id, user, reason, farewell, aside }
         }
         Action::Locate => Envelope::Locate { id, user },
     })

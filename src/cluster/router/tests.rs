@@ -6,11 +6,13 @@ use super::theirs::REPORT_TIME;
 use super::*;
 use crate::cluster::message::Stray;
 use crate::cluster::sources::SourceId;
-use crate::cluster::wire::{self, Answer};
+use crate::cluster::wire::{self, Answer, Probe};
 use crate::delivery::Outcome;
 use crate::ids::ReactorId;
 use crate::limits::{STRAY_BYTES, STRAYS, STREAM_ABSENCE};
 use crate::reactor::message::{Action, Kick};
+use crate::stamp::{Micros, Stamp};
+use crate::trace::TraceId;
 
 /// A channel and the kinds of the envelopes published on it.
 type Published = (String, Vec<String>);
@@ -28,7 +30,7 @@ fn member(node: &str) -> Member {
 }
 
 fn asks() -> ReplyTo {
-    ReplyTo::Request { reactor: ReactorId(0), ticket: 1 }
+    ReplyTo::Request { reactor: ReactorId(0), ticket: 1, trace: None }
 }
 
 fn deliver(text: &str) -> Action {
@@ -52,7 +54,8 @@ impl Bench {
             ring_bytes: 1 << 20,
             reactors: 2,
         };
-        Bench { router: Router::new(member("me"), bounds).unwrap(), now: Instant::now(), rest: Vec::new() }
+        let now = Instant::now();
+        Bench { router: Router::new(member("me"), bounds, now).unwrap(), now, rest: Vec::new() }
     }
 
     fn act(&mut self, user: &str, action: Action, reply: ReplyTo) {
@@ -63,7 +66,7 @@ impl Bench {
     fn look_up(&mut self, nodes: &[&str]) -> usize {
         let wanted = self.router.wanted(self.now);
         let rows = wanted.iter().map(|_| nodes.iter().map(|node| member(node)).collect()).collect();
-        self.router.found(&wanted, rows, self.now);
+        self.router.found(&wanted, rows, self.now, self.now);
         wanted.len()
     }
 
@@ -232,8 +235,8 @@ fn our_reactors_answer_is_sent_when_it_is_complete_or_late() {
     let mut bench = Bench::new();
     let connection = ConnId::new(ReactorId(0), 5, 5);
     let located = || Report::Located { connections: vec![connection], elsewhere: false };
-    bench.router.asked(1, member("b"), 40, Until::Done, bench.now);
-    bench.router.asked(2, member("c"), 41, Until::Done, bench.now);
+    bench.router.asked(1, (member("b"), 40), Until::Done, None, bench.now);
+    bench.router.asked(2, (member("c"), 41), Until::Done, None, bench.now);
     bench.router.reported(1, located(), bench.now);
     bench.router.reported(2, located(), bench.now);
     assert!(bench.effects().0.is_empty());
@@ -248,7 +251,7 @@ fn our_reactors_answer_is_sent_when_it_is_complete_or_late() {
 fn a_lookup_is_answered_as_soon_as_the_home_has() {
     let mut bench = Bench::new();
     let connections = vec![ConnId::new(ReactorId(0), 5, 5)];
-    bench.router.asked(1, member("b"), 40, Until::Located, bench.now);
+    bench.router.asked(1, (member("b"), 40), Until::Located, None, bench.now);
     bench.router.reported(1, Report::Located { connections, elsewhere: false }, bench.now);
     assert_eq!(bench.effects().0, sent(&[("b", &["Ack"])]));
 }
@@ -406,4 +409,68 @@ fn users_of_a_node_that_is_gone_or_began_anew_are_looked_up_again() {
     check(&[member("b")], 0);
     check(&[member("c")], 1);
     check(&[Member::new("b", 8), member("c")], 1);
+}
+
+/// What the sends in the next batches say besides, by node.
+fn asides(bench: &mut Bench) -> Vec<(String, Aside)> {
+    let mut asides = Vec::new();
+    for effect in bench.router.take_effects(bench.now) {
+        let Effect::Publish(Channel::Node(node), batch) = effect else { panic!("{effect:?}") };
+        for item in wire::read(&batch).unwrap().1 {
+            if let Envelope::Send { aside, .. } = item.unwrap().envelope {
+                asides.push((node.clone(), aside));
+            }
+        }
+    }
+    asides
+}
+
+#[test]
+fn a_stamped_message_is_a_probe_and_the_lookup_is_part_of_its_way() {
+    let mut bench = Bench::new();
+    let taken = Micros::from_u32(5);
+    let stamped = || Action::Deliver(Frame::text(b"x").stamped(Some(Stamp::taken(taken))));
+    bench.act("bob", stamped(), ReplyTo::Client(client()));
+    bench.act("bob", stamped(), ReplyTo::Client(client()));
+    let asked = bench.now;
+    let wanted = bench.router.wanted(asked);
+    bench.now += Duration::from_millis(3);
+    bench.router.found(&wanted, vec![vec![member("b")]], asked, bench.now);
+    let probe = Probe { taken, sent: Micros::from_u32(3000) };
+    let said = |probe| ("b".to_owned(), Aside { probe, trace: None });
+    assert_eq!(asides(&mut bench), [said(Some(probe)), said(None)], "the second comes too soon");
+}
+
+#[test]
+fn a_nodes_probe_goes_back_when_it_is_written() {
+    let mut bench = Bench::new();
+    let probe = Probe { taken: Micros::from_u32(1), sent: Micros::from_u32(2) };
+    bench.router.heard_probe(9, member("b"), probe, Micros::from_u32(0));
+    bench.router.probe_written(8, Micros::from_u32(10), bench.now);
+    assert_eq!(bench.effects().0, sent(&[]));
+    bench.router.probe_written(9, Micros::from_u32(10), bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &["Probed"])]));
+}
+
+#[test]
+fn a_trace_goes_along_and_is_told_of_where_it_led() {
+    let mut bench = Bench::new();
+    let trace = TraceId::from_bytes([7; 16]).unwrap();
+    let reply = ReplyTo::Request { reactor: ReactorId(0), ticket: 1, trace: Some(Arc::new(trace)) };
+    bench.act("bob", deliver("x"), reply);
+    bench.look_up(&["b"]);
+    let aside = Aside { probe: None, trace: Some(trace) };
+    assert_eq!(asides(&mut bench), [("b".to_owned(), aside)]);
+
+    let traced = Box::new(Traced { trace, call: "send", user: Some("ann".into()) });
+    bench.router.asked(1, (member("b"), 40), Until::Done, Some(traced), bench.now);
+    let connection = ConnId::new(ReactorId(0), 1, 1);
+    bench.router.reported(1, Report::Located { connections: vec![connection], elsewhere: false }, bench.now);
+    bench.router.reported(1, Report::Outcome(connection, Outcome::Delivered), bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &["Ack"])]));
+    let [Effect::Answered(node, traced, connections, 0)] = &bench.rest[..] else {
+        panic!("{:?}", bench.rest)
+    };
+    assert_eq!((&**node, traced.trace), ("b", trace));
+    assert_eq!(connections[..], [(connection.as_u64(), Outcome::Delivered)]);
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::cluster::message::Until;
+use crate::cluster::message::{Traced, Until};
 use crate::cluster::registry::Member;
 use crate::cluster::wire::Envelope;
 use crate::hub::gather::{Gather, Report};
@@ -17,6 +17,7 @@ pub(super) const REPORT_TIME: Duration = Duration::from_secs(3);
 pub(super) struct Request {
     pub(super) from: Member,
     id: u64,
+    pub(super) traced: Option<Box<Traced>>,
     gather: Gather,
     until: Until,
     deadline: Instant,
@@ -37,9 +38,16 @@ impl Theirs {
     }
 
     /// A node asked our reactors for something, under this ticket.
-    pub(super) fn asked(&mut self, ticket: u64, from: Member, id: u64, until: Until, now: Instant) {
+    pub(super) fn asked(
+        &mut self,
+        ticket: u64,
+        (from, id): (Member, u64),
+        until: Until,
+        traced: Option<Box<Traced>>,
+        now: Instant,
+    ) {
         let deadline = now + REPORT_TIME;
-        self.waiting.insert(ticket, Request { from, id, gather: Gather::default(), until, deadline });
+        self.waiting.insert(ticket, Request { from, id, traced, gather: Gather::default(), until, deadline });
     }
 
     /// A reactor answered; the request if it is to be answered now.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::*;
-use crate::cluster::wire::{Answer, BatchHeader, BatchWriter, Envelope, Stream, read};
+use crate::cluster::wire::{Answer, Aside, BatchHeader, BatchWriter, Envelope, Stream, read};
 use crate::limits::{STREAM_REPAIR_TIMEOUT, STREAM_RING_AGE, STREAM_TICK_MAX};
 
 const STEP: Duration = Duration::from_millis(10);
@@ -159,7 +159,8 @@ impl World {
                 let node = &mut self.nodes[name];
                 let sender = if direct { &mut node.direct } else { &mut node.broadcast };
                 let text = "x".repeat(self.rng.usize(0..100));
-                let send = Envelope::Send { answer: Answer::Ack(id), user: "ann", text: &text };
+                let aside = Aside::default();
+                let send = Envelope::Send { answer: Answer::Ack(id), user: "ann", text: &text, aside };
                 sender.writer.append(&send).expect("it fits");
                 self.sent.entry((name, node.incarnation, sender.stream)).or_default().push(id);
             }

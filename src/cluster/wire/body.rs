@@ -1,6 +1,6 @@
 //! The body of each kind of envelope, written and read side by side.
 
-use super::{Answer, Envelope, Stream, TRIES_MAX};
+use super::{Answer, Aside, Envelope, Probe, Stream, TRIES_MAX};
 use crate::delivery::Outcome;
 use crate::limits::{CLUSTER_TEXT_BYTES, USER_ID_BYTES};
 
@@ -14,22 +14,25 @@ pub(super) struct TooLong;
 /// Appends the body of `envelope`. On an error, `out` ends in a part of it.
 pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<(), TooLong> {
     match envelope {
-        Envelope::Send { answer, user, text } => {
+        Envelope::Send { answer, user, text, aside } => {
             put_answer(out, *answer);
             put_text(out, user, USER_ID_BYTES)?;
             put_text(out, text, CLUSTER_TEXT_BYTES)?;
+            aside.write(out);
         }
-        Envelope::Broadcast { id, text, wants_result } => {
+        Envelope::Broadcast { id, text, wants_result, aside } => {
             put_u64(out, *id);
             out.push(u8::from(*wants_result));
             put_text(out, text, CLUSTER_TEXT_BYTES)?;
+            aside.write(out);
         }
-        Envelope::Kick { id, user, reason, farewell } => {
+        Envelope::Kick { id, user, reason, farewell, aside } => {
             put_u64(out, *id);
             out.push(u8::from(farewell.is_some()));
             put_text(out, user, USER_ID_BYTES)?;
             put_text(out, reason, CLUSTER_TEXT_BYTES)?;
             put_text(out, farewell.unwrap_or_default(), CLUSTER_TEXT_BYTES)?;
+            aside.write(out);
         }
         Envelope::Locate { id, user } => {
             put_u64(out, *id);
@@ -59,6 +62,11 @@ pub(super) fn write(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<(), To
             out.push(*tries);
             put_text(out, user, USER_ID_BYTES)?;
             put_text(out, text, CLUSTER_TEXT_BYTES)?;
+        }
+        Envelope::Probed { probe, held_micros, stayed_micros } => {
+            probe.write(out);
+            put_u32(out, *held_micros);
+            put_u32(out, *stayed_micros);
         }
         Envelope::Resend { stream, from, to } | Envelope::Lost { stream, from, to } => {
             put_stream(out, *stream);
@@ -92,6 +100,7 @@ pub(super) fn read(kind: u8, body: &[u8]) -> Body<'_> {
         0x07 => forget(&mut fields),
         0x08 => begin(&mut fields),
         0x09 => returned(&mut fields),
+        0x0a => probed(&mut fields),
         0x81 => range(&mut fields).map(|(stream, from, to)| Envelope::Resend { stream, from, to }),
         0x82 => range(&mut fields).map(|(stream, from, to)| Envelope::Lost { stream, from, to }),
         _ => return Body::Unknown,
@@ -102,7 +111,7 @@ pub(super) fn read(kind: u8, body: &[u8]) -> Body<'_> {
 fn send<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
     let answer = fields.answer()?;
     let (user, text) = (fields.text(USER_ID_BYTES)?, fields.text(CLUSTER_TEXT_BYTES)?);
-    Some(Envelope::Send { answer, user, text })
+    Some(Envelope::Send { answer, user, text, aside: Aside::read(fields) })
 }
 
 fn returned<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
@@ -111,16 +120,23 @@ fn returned<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
     Some(Envelope::Returned { sender, tries, user, text })
 }
 
+fn probed<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
+    let probe = Probe::read(fields)?;
+    Some(Envelope::Probed { probe, held_micros: fields.u32()?, stayed_micros: fields.u32()? })
+}
+
 fn broadcast<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
     let (id, wants_result) = (fields.u64()?, fields.flag()?);
-    Some(Envelope::Broadcast { id, text: fields.text(CLUSTER_TEXT_BYTES)?, wants_result })
+    let text = fields.text(CLUSTER_TEXT_BYTES)?;
+    Some(Envelope::Broadcast { id, text, wants_result, aside: Aside::read(fields) })
 }
 
 fn kick<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
     let (id, has_farewell) = (fields.u64()?, fields.flag()?);
     let (user, reason) = (fields.text(USER_ID_BYTES)?, fields.text(CLUSTER_TEXT_BYTES)?);
     let farewell = fields.text(CLUSTER_TEXT_BYTES)?;
-    Some(Envelope::Kick { id, user, reason, farewell: has_farewell.then_some(farewell) })
+    let farewell = has_farewell.then_some(farewell);
+    Some(Envelope::Kick { id, user, reason, farewell, aside: Aside::read(fields) })
 }
 
 fn locate<'a>(fields: &mut Fields<'a>) -> Option<Envelope<'a>> {
@@ -253,7 +269,7 @@ impl<'a> Fields<'a> {
         Some(field)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*field)

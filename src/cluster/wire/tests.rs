@@ -4,8 +4,13 @@ use super::*;
 use crate::limits::{
     CLUSTER_BATCH_BYTES, CLUSTER_BATCH_BYTES_MAX, CLUSTER_TEXT_BYTES, NODE_ID_BYTES, USER_ID_BYTES,
 };
+use crate::stamp::Micros;
+use crate::trace::TraceId;
 
-const SEND: Envelope<'static> = Envelope::Send { answer: Answer::Ack(7), user: "ann", text: r#"{"n":1}"# };
+const NOTHING: Aside = Aside { probe: None, trace: None };
+
+const SEND: Envelope<'static> =
+    Envelope::Send { answer: Answer::Ack(7), user: "ann", text: r#"{"n":1}"#, aside: NOTHING };
 
 /// A batch of `envelopes` from node `a`, incarnation 3, to incarnation 9.
 fn batch(envelopes: &[Envelope<'_>], first: u64) -> Vec<u8> {
@@ -64,9 +69,12 @@ impl Owned {
         let stream = if self.flag { Stream::Broadcast } else { Stream::To(id) };
         let (from, to) = (id.min(more).max(1), id.max(more).max(1));
         match self.kind {
-            0 => Envelope::Send { answer: self.answer(), user, text },
-            1 => Envelope::Broadcast { id, text, wants_result: self.flag },
-            2 => Envelope::Kick { id, user, reason: text, farewell: self.farewell.as_deref() },
+            0 => Envelope::Send { answer: self.answer(), user, text, aside: self.aside() },
+            1 => Envelope::Broadcast { id, text, wants_result: self.flag, aside: self.aside() },
+            2 => {
+                let farewell = self.farewell.as_deref();
+                Envelope::Kick { id, user, reason: text, farewell, aside: self.aside() }
+            }
             3 => Envelope::Locate { id, user },
             4 => {
                 Envelope::Ack { id, connections: self.connections.clone(), audience: more, unconfirmed: few }
@@ -75,6 +83,7 @@ impl Owned {
             6 => Envelope::Forget { user },
             7 => Envelope::Begin { number: from },
             8 => Envelope::Resend { stream, from, to },
+            10 => Envelope::Probed { probe: self.probe(), held_micros: few, stayed_micros: id as u32 },
             9 => Envelope::Returned { sender: id, tries: few as u8, user, text },
             _ => Envelope::Lost { stream, from, to },
         }
@@ -82,6 +91,17 @@ impl Owned {
 }
 
 impl Owned {
+    fn probe(&self) -> Probe {
+        let (taken, sent, _) = self.numbers;
+        Probe { taken: Micros::from_u32(taken as u32), sent: Micros::from_u32(sent as u32) }
+    }
+
+    fn aside(&self) -> Aside {
+        let (id, more, few) = self.numbers;
+        let trace = TraceId::from_bytes((u128::from(id) << 64 | u128::from(more)).to_be_bytes());
+        Aside { probe: (few & 2 == 0).then(|| self.probe()), trace: trace.filter(|_| few & 4 == 0) }
+    }
+
     fn answer(&self) -> Answer {
         match self.numbers {
             _ if self.flag => Answer::Nothing,
@@ -98,7 +118,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 
 prop_compose! {
     fn any_envelope()(
-        kind in 0..11u8,
+        kind in 0..12u8,
         numbers in any::<(u64, u64, u32)>(),
         user in ".{0,60}",
         text in ".{0,200}",
@@ -213,14 +233,15 @@ fn the_format_stays_what_it_is() {
         &[7, 5, 0, 0, 0, 1, 0, 0, 0, b'b'],          // forget
     ]
     .concat();
-    let hello = Envelope::Send { answer: Answer::Ack(7), user: "ann", text: "hello" };
+    let hello = Envelope::Send { answer: Answer::Ack(7), user: "ann", text: "hello", aside: NOTHING };
     assert_eq!(batch(&[hello, Envelope::Forget { user: "b" }], 5), expected);
 }
 
 #[test]
 fn what_is_to_be_answered_is_a_number_and_a_byte() {
     let check = |answer: Answer, number: u8, byte: u8| {
-        let send = batch(&[Envelope::Send { answer, user: "u", text: "t" }], 1).split_off(FIRST_AT);
+        let send =
+            batch(&[Envelope::Send { answer, user: "u", text: "t", aside: NOTHING }], 1).split_off(FIRST_AT);
         assert_eq!((&send[5..13], send[13]), (&[number, 0, 0, 0, 0, 0, 0, 0][..], byte), "{answer:?}");
     };
     check(Answer::Nothing, 0, 0b0);
@@ -332,7 +353,7 @@ fn what_a_later_version_calls_an_outcome_may_or_may_not_have_happened() {
 #[test]
 fn a_batch_is_full_before_it_exceeds_its_size() {
     let text = "x".repeat(1000);
-    let send = Envelope::Send { answer: Answer::Nothing, user: "ann", text: &text };
+    let send = Envelope::Send { answer: Answer::Nothing, user: "ann", text: &text, aside: NOTHING };
     let mut writer = BatchWriter::new("a", 1, Stream::Broadcast).expect("a valid id");
     let mut taken = 0;
     while writer.append(&send).is_ok() {
@@ -350,7 +371,7 @@ fn a_batch_is_full_before_it_exceeds_its_size() {
 #[test]
 fn a_large_envelope_is_a_batch_of_its_own() {
     let large = "x".repeat(CLUSTER_TEXT_BYTES);
-    let kick = Envelope::Kick { id: 1, user: "ann", reason: &large, farewell: Some(&large) };
+    let kick = Envelope::Kick { id: 1, user: "ann", reason: &large, farewell: Some(&large), aside: NOTHING };
     let mut writer = BatchWriter::new("a", 1, Stream::To(1)).expect("a valid id");
     writer.append(&SEND).expect("it fits");
     assert_eq!(writer.append(&kick), Err(Refused::Full));
@@ -369,9 +390,9 @@ fn what_no_batch_can_hold_is_refused() {
     let large = "x".repeat(CLUSTER_TEXT_BYTES + 1);
     let mut writer = BatchWriter::new("a", 1, Stream::To(1)).expect("a valid id");
     for envelope in [
-        Envelope::Send { answer: Answer::Nothing, user: &user, text: "" },
-        Envelope::Send { answer: Answer::Nothing, user: "", text: &large },
-        Envelope::Broadcast { id: 1, text: &large, wants_result: false },
+        Envelope::Send { answer: Answer::Nothing, user: &user, text: "", aside: NOTHING },
+        Envelope::Send { answer: Answer::Nothing, user: "", text: &large, aside: NOTHING },
+        Envelope::Broadcast { id: 1, text: &large, wants_result: false, aside: NOTHING },
         Envelope::Forget { user: &user },
     ] {
         assert_eq!(writer.append(&envelope), Err(Refused::TooBig));
