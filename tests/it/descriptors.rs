@@ -107,7 +107,7 @@ fn a_low_limit_is_raised_as_far_as_it_goes_and_one_that_is_too_low_told_of() {
     let check = |limit: u32, flags: &[&str], expected: Option<&str>| {
         let quick = ["--lame-duck", "0s", "--drain-window", "0s", "--reactors", "2"];
         let flags = [&["--max-connections", "1000"], &quick[..], flags].concat();
-        let mut node = limited(&format!("ulimit -n {limit}"), &flags);
+        let node = limited(&format!("ulimit -n {limit}"), &flags);
         node.process.signal(libc::SIGTERM);
         let lines = node.process.rest_of_stderr();
         let told = lines.iter().find(|line| line.contains("descriptors may be open"));
