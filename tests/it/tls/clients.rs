@@ -1,10 +1,8 @@
 //! Many connections, and what they leave behind.
 
-use std::sync::Arc;
 use std::thread;
 
 use super::Secure;
-use crate::authority::VERSIONS;
 use crate::node::eventually;
 use crate::socket::Socket;
 
@@ -18,11 +16,9 @@ const IDLE_BYTES_MAX: u64 = 8 * 1024;
 const LEFT_BYTES_MAX: u64 = 1024;
 
 fn crowd(secure: &Secure) -> Vec<Socket> {
+    let door = secure.door();
     let open = |number: usize| {
-        let config = Arc::new(secure.authority.trusting(&VERSIONS));
-        let web = secure.web_at(secure.node.http, &config);
-        let mut socket = Socket::over(web, &format!("/ws?user_id=user-{number}"));
-        assert_eq!(socket.json()["type"], "welcome");
+        let mut socket = door.user(&format!("user-{number}"));
         // A burst, whose buffers are given back.
         for _ in 0..3 {
             socket.send_text(&format!(r#"{{"type":"ping","fill":"{}"}}"#, "x".repeat(5_000)));
@@ -30,17 +26,17 @@ fn crowd(secure: &Secure) -> Vec<Socket> {
         (0..3).for_each(|_| assert_eq!(socket.json()["type"], "pong"));
         socket
     };
+    let half = |half: usize| (0..CONNECTIONS).filter(|n| n % 2 == half).map(open).collect::<Vec<_>>();
     thread::scope(|scope| {
-        let opening: Vec<_> = (0..2)
-            .map(|half| scope.spawn(move || (0..CONNECTIONS).filter(|n| n % 2 == half).map(open).collect::<Vec<_>>()))
-            .collect();
-        opening.into_iter().flat_map(|half| half.join().unwrap()).collect()
+        let other = scope.spawn(|| half(1));
+        [half(0), other.join().unwrap()].into_iter().flatten().collect()
     })
 }
 
 #[test]
 fn memory_is_given_back() {
-    let secure = Secure::start(&["--reactors", "2", "--heartbeat-interval", "1h", "--heartbeat-timeout", "2h"]);
+    let secure =
+        Secure::start(&["--reactors", "2", "--heartbeat-interval", "1h", "--heartbeat-timeout", "2h"]);
     // What the first ones need is not theirs alone.
     drop((0..50).map(|n| secure.user(&format!("early-{n}"))).collect::<Vec<_>>());
     secure.node_has_no_sockets();
@@ -61,10 +57,10 @@ fn clients_may_come_and_go_as_fast_as_they_like() {
     let mut stays = secure.user("stays");
     thread::scope(|scope| {
         for thread in 0..4 {
-            let secure = &secure;
+            let door = secure.door();
             scope.spawn(move || {
                 for n in 0..100 {
-                    let mut socket = secure.user(&format!("user-{thread}"));
+                    let mut socket = door.user(&format!("user-{thread}"));
                     socket.send_message("stays", n);
                     match n % 3 {
                         0 => socket.assert_alive(),

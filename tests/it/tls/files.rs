@@ -102,7 +102,9 @@ fn new_authorities_of_clients_count_from_the_next_connection() {
     node.process.signal(libc::SIGHUP);
     node.process.log_line("read again");
     // Not even with a ticket of an earlier connection.
-    crate::node::eventually("the new one counts", || (is_served(&as_one), is_served(&as_two)) == (false, true));
+    crate::node::eventually("the new one counts", || {
+        (is_served(&as_one), is_served(&as_two)) == (false, true)
+    });
 }
 
 /// Exit status and stderr of a node that does not start.
@@ -120,7 +122,8 @@ fn a_node_does_not_start_with_files_that_cannot_be_used() {
     let good = authority.server("server", &["localhost"]);
     let other = authority.server("other", &["localhost"]);
     let empty = authority.file("empty.pem", "");
-    let nonsense = authority.file("nonsense.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let nonsense =
+        authority.file("nonsense.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let large = authority.file("large.pem", &"x".repeat((1 << 20) + 1));
     let locked = authority.file(
         "locked.key",
@@ -175,5 +178,5 @@ fn keys_that_need_others_are_a_mistake() {
     check(&["--tls-key", text(&good.key)], "tls_cert");
     check(&["--tls-client-ca", text(&good.certificate)], "tls_cert");
     check(&["--tls-client-auth", "sometimes"], "tls");
-    check(&[&good.flags()[..], &["--tls-listener", "ws", "--ws-port", "off"]].concat(), "tls_listener");
+    check(&[&good.flags()[..], &["--tls-listener", "ws", "--ws-port", "off"]].concat(), "tls-listener");
 }

@@ -61,7 +61,8 @@ fn records_may_come_a_byte_at_a_time() {
         while tls.is_handshaking() {
             tls.complete_io(&mut Trickle(&web.stream)).unwrap();
         }
-        let mut both = rustls::Stream::new(&mut tls, &mut Trickle(&web.stream));
+        let mut trickle = Trickle(&web.stream);
+        let mut both = rustls::Stream::new(&mut tls, &mut trickle);
         both.write_all(upgrade("/echo", "").as_bytes()).unwrap();
         both.write_all(&[text("one"), frame(FIN | BINARY, &pattern(300)), text("two")].concat()).unwrap();
         web.tls = Some(Box::new(tls));
@@ -124,7 +125,9 @@ fn many_users_talk_to_each_other() {
         users[0].send_text(r#"{"type":"broadcast","content":"all"}"#);
         for user in &mut users {
             let (one, other) = (user.json(), user.json());
-            let content = |kind: &str| [&one, &other].into_iter().find(|message| message["type"] == kind).unwrap()["content"].clone();
+            let content = |kind: &str| {
+                [&one, &other].into_iter().find(|message| message["type"] == kind).unwrap()["content"].clone()
+            };
             assert_eq!((content("message"), content("broadcast")), (round.into(), "all".into()));
         }
     }

@@ -72,8 +72,16 @@ fn who_vanishes_leaves_nothing_behind() {
 
 #[test]
 fn a_drain_is_told_to_the_end() {
-    let mut secure =
-        Secure::start(&["--reactors", "2", "--lame-duck", "300ms", "--drain-window", "500ms", "--drain-timeout", "20s"]);
+    let mut secure = Secure::start(&[
+        "--reactors",
+        "2",
+        "--lame-duck",
+        "300ms",
+        "--drain-window",
+        "500ms",
+        "--drain-timeout",
+        "20s",
+    ]);
     let mut users: Vec<Socket> = (0..30).map(|n| secure.user(&format!("user-{n}"))).collect();
     let mut idle_http = secure.web();
     assert_eq!(idle_http.request("GET", "/livez", "", "").status, 200);
@@ -94,7 +102,8 @@ fn a_drain_is_told_to_the_end() {
 #[test]
 fn what_is_owed_to_a_slow_reader_is_sent_first() {
     const MESSAGES: usize = 60;
-    let mut secure = Secure::start(&["--lame-duck", "0s", "--drain-window", "0s", "--outbound-bytes-max", "8MiB"]);
+    let mut secure =
+        Secure::start(&["--lame-duck", "0s", "--drain-window", "0s", "--outbound-bytes-max", "8MiB"]);
     let web = crate::web::Web::connect_narrow(secure.node.http, 8 * 1024).secure(&secure.config).unwrap();
     let mut slow = Socket::over(web, "/ws?user_id=slow");
     assert_eq!(slow.json()["type"], "welcome");
@@ -120,7 +129,7 @@ fn who_never_finished_its_handshake_does_not_hold_a_drain_up() {
     let _silent: Vec<_> = (0..5).map(|_| crate::web::Web::connect(secure.node.http)).collect();
     let mut half = crate::web::Web::connect(secure.node.http);
     half.send([22, 3, 1, 2]);
-    eventually("they are there", || secure.metric("throng_sockets") >= 6);
+    eventually("they are there", || secure.sockets() >= 6);
     let start = Instant::now();
     secure.node.process.signal(libc::SIGTERM);
     assert_eq!(secure.node.process.wait().code(), Some(0));
