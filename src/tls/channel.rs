@@ -48,7 +48,7 @@ impl<S: io::Read + Write> Channel<'_, S> {
     /// # Errors
     /// Whatever the socket says; `InvalidData` when the peer broke the protocol.
     pub fn read(&mut self, plain: &mut [u8]) -> io::Result<Read> {
-        if self.session.is_peer_closed() {
+        if self.session.peer_has_closed() {
             return Ok(Read { count: 0, more: false, closed: true });
         }
         let incoming = &mut self.scratch.incoming;

@@ -172,11 +172,6 @@ impl Session {
         kind == Some(HandshakeKind::Resumed)
     }
 
-    /// Whether the peer has said that it will send no more.
-    pub fn is_peer_closed(&self) -> bool {
-        self.peer_closed
-    }
-
     /// Bytes that came in and could not be used yet: they go before the next
     /// that are handed to [`Session::open`]. At most [`TLS_KEPT_BYTES`].
     pub fn kept(&self) -> &[u8] {

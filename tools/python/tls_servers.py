@@ -68,7 +68,7 @@ def node(files, *arguments, **options):
 def balance(files, node_address, *arguments, backend_tls=False, **options):
     """A balancer that terminates TLS in front of a node, to which it speaks TLS as well if told to."""
     if backend_tls:
-        arguments = ("--backend-tls", "on", "--backend-ca", files.ca, *arguments)
+        arguments = ("--backend-tls", "--backend-ca", files.ca, *arguments)
     return proxies.balance([node_address], *files.flags(), *arguments, tls=files.context(), **options)
 
 

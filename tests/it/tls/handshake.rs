@@ -64,9 +64,8 @@ fn what_is_no_tls_is_told_so_and_ends() {
     let mut hello_without_end = vec![22, 3, 1, 0x40, 0];
     hello_without_end.extend([1, 0xff, 0xff, 0xff]);
     hello_without_end.resize(5 + 0x4000, 0);
-    let all: [(&str, Vec<u8>); 7] = [
-        ("HTTP", b"GET / HTTP/1.1\r\nHost: node\r\n\r\n".to_vec()),
-        ("an upgrade", upgrade("/ws", "").into_bytes()),
+    let all: [(&str, Vec<u8>); 6] = [
+        ("words", b"hello, is anybody there?".to_vec()),
         ("zeros", vec![0; 1000]),
         ("a record that is too long", record_too_long),
         ("data before a handshake", [&[23, 3, 3, 0, 5][..], b"hello"].concat()),
@@ -90,10 +89,29 @@ fn what_is_no_tls_is_told_so_and_ends() {
 }
 
 #[test]
-fn a_plain_client_reads_an_alert() {
+fn who_speaks_plain_http_reads_what_is_wrong() {
+    let secure = Secure::start(&["--ws-port", "auto"]);
+    let requests = ["GET / HTTP/1.1\r\nHost: node\r\n\r\n".to_owned(), upgrade("/ws", ""), "G".to_owned()];
+    for request in &requests {
+        for address in [secure.node.http, secure.node.ws.unwrap()] {
+            let mut web = Web::connect(address);
+            web.send(request);
+            let answer = web.response();
+            assert_eq!((answer.status, answer.header("connection")), (400, Some("close")), "{request}");
+            assert!(answer.json()["error"].as_str().unwrap().contains("https://"), "{answer:?}");
+            web.assert_ends();
+        }
+    }
+    secure.wait_for_closed("tls_failed", 6);
+    assert_eq!(secure.handshakes("failed"), 6);
+}
+
+#[test]
+fn an_alert_says_what_is_wrong() {
     let secure = Secure::start(&[]);
     let mut web = Web::connect(secure.node.http);
-    web.send("GET / HTTP/1.1\r\nHost: node\r\n\r\n");
+    // A record of a type that there is not.
+    web.send([99, 3, 1, 0, 1, 0]);
     while web.read_more() {}
     // Type, version and length; then how bad and what (RFC 8446, section 6).
     assert!(matches!(web.buffer[..], [21, 3, _, 0, 2, 2, _]), "{:?}", web.buffer);
