@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
 #[allow(dead_code, reason = "shared with the tests of one node")]
+#[path = "../it/authority.rs"]
+mod authority;
+#[allow(dead_code, reason = "shared with the tests of one node")]
 #[path = "../it/node.rs"]
 mod node;
 #[allow(dead_code, reason = "shared with the tests of one node")]
@@ -27,3 +30,4 @@ mod robustness;
 mod signing;
 mod stub;
 mod tokens;
+mod tls;

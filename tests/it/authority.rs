@@ -56,9 +56,14 @@ impl Authority {
         path
     }
 
-    /// Signs a server's certificate for these names and the loopback's address.
-    pub(crate) fn server(&self, file: &str, names: &[&str]) -> Certified {
-        let names: Vec<String> = names.iter().copied().chain(["127.0.0.1"]).map(str::to_owned).collect();
+    /// Signs a server's certificate for the loopback.
+    pub(crate) fn server(&self, file: &str) -> Certified {
+        self.server_named(file, &["localhost", "127.0.0.1"])
+    }
+
+    /// Signs a server's certificate for these names and addresses.
+    pub(crate) fn server_named(&self, file: &str, names: &[&str]) -> Certified {
+        let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
         self.sign(file, CertificateParams::new(names).unwrap(), ExtendedKeyUsagePurpose::ServerAuth)
     }
 

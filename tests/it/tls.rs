@@ -52,7 +52,7 @@ impl Secure {
     }
 
     fn start_as(authority: Authority, args: &[&str]) -> Self {
-        let shown = authority.server("server", &["localhost"]);
+        let shown = authority.server("server");
         let node = Launch::serve(&[&shown.flags()[..], args].concat()).start();
         let config = Arc::new(authority.trusting(&VERSIONS));
         Secure { node, authority, shown, config }

@@ -30,7 +30,7 @@ fn a_new_certificate_is_shown_to_new_clients() {
     let mut old = secure.user("old");
     let first = secure.shown.chain();
     assert_eq!(shown(&secure), first);
-    let second = secure.authority.server("second", &["localhost"]);
+    let second = secure.authority.server("second");
     secure.shown.replace_with(&second);
     assert_eq!(shown(&secure), first, "nobody has said that it should be read");
     let line = reloaded(&secure, "read again");
@@ -53,7 +53,7 @@ fn a_file_that_cannot_be_used_changes_nothing() {
     let mut old = secure.user("old");
     let kept = secure.shown.chain();
     let good = fs::read_to_string(&secure.shown.certificate).unwrap();
-    let other = secure.authority.server("other", &["localhost"]);
+    let other = secure.authority.server("other");
     let other_key = fs::read_to_string(&other.key).unwrap();
     let key = fs::read_to_string(&secure.shown.key).unwrap();
     let check = |certificate: Option<&str>, key: Option<&str>, mentions: &str| {
@@ -88,7 +88,7 @@ fn new_authorities_of_clients_count_from_the_next_connection() {
     let (authority, first, second) = (Authority::new(), Authority::new(), Authority::new());
     let (one, two) = (first.client("one"), second.client("two"));
     let ca = authority.file("clients.pem", &fs::read_to_string(first.ca()).unwrap());
-    let certificate = authority.server("server", &["localhost"]);
+    let certificate = authority.server("server");
     let node = Launch::serve(&[&certificate.flags()[..], &["--tls-client-ca", text(&ca)]].concat()).start();
     let as_one = Arc::new(authority.trusting_as(&VERSIONS, &one));
     let as_two = Arc::new(authority.trusting_as(&VERSIONS, &two));
@@ -119,8 +119,8 @@ fn refused(args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_node_does_not_start_with_files_that_cannot_be_used() {
     let authority = Authority::new();
-    let good = authority.server("server", &["localhost"]);
-    let other = authority.server("other", &["localhost"]);
+    let good = authority.server("server");
+    let other = authority.server("other");
     let empty = authority.file("empty.pem", "");
     let nonsense =
         authority.file("nonsense.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
@@ -153,7 +153,7 @@ fn a_node_does_not_start_with_files_that_cannot_be_used() {
 #[test]
 fn a_file_that_may_not_be_read_is_named() {
     let authority = Authority::new();
-    let Certified { certificate, key } = authority.server("server", &["localhost"]);
+    let Certified { certificate, key } = authority.server("server");
     fs::set_permissions(&key, fs::Permissions::from_mode(0)).unwrap();
     if fs::read(&key).is_ok() {
         // Whoever may do everything is not kept from it: a directory can be read by nobody.
@@ -168,7 +168,7 @@ fn a_file_that_may_not_be_read_is_named() {
 #[test]
 fn keys_that_need_others_are_a_mistake() {
     let authority = Authority::new();
-    let good = authority.server("server", &["localhost"]);
+    let good = authority.server("server");
     let check = |args: &[&str], mentions: &str| {
         let (code, line) = refused(args);
         assert_eq!(code, Some(2), "{line}");

@@ -219,10 +219,10 @@ fn is_served(node: &Node, config: ClientConfig) -> bool {
 #[test]
 fn clients_show_certificates_where_that_is_asked_for() {
     let (authority, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
-    let shown = authority.server("server", &["localhost"]);
+    let shown = authority.server("server");
     let (known, stranger) = (clients.client("known"), strangers.client("stranger"));
     // A server's certificate says that it is not for clients.
-    let server = clients.server("other-server", &["localhost"]);
+    let server = clients.server("other-server");
     let (ca, flags) = (clients.ca(), shown.flags());
     for (auth, nobody) in [("", false), ("required", false), ("optional", true)] {
         let asked = ["--tls-client-auth", auth];
@@ -261,7 +261,7 @@ fn a_client_does_not_trust_another_authority() {
 #[test]
 fn one_port_alone_may_speak_tls() {
     let authority = Authority::new();
-    let shown = authority.server("server", &["localhost"]);
+    let shown = authority.server("server");
     let config = Arc::new(authority.trusting(&VERSIONS));
     let start = |listener: &str| {
         let args = [&shown.flags()[..], &["--ws-port", "auto", "--tls-listener", listener]].concat();
@@ -288,7 +288,7 @@ fn one_port_alone_may_speak_tls() {
 #[test]
 fn tls_is_in_the_ready_line_and_in_the_log() {
     let authority = Authority::new();
-    let shown = authority.server("server", &["localhost"]);
+    let shown = authority.server("server");
     let check = |args: &[&str], listeners: Option<&str>, says: &[&str]| {
         let mut process = Launch::serve(&[&shown.flags()[..], args].concat()).spawn();
         let ready = process.stdout_line().unwrap();
