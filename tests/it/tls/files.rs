@@ -154,7 +154,7 @@ fn a_node_does_not_start_with_files_that_cannot_be_used() {
 fn a_file_that_may_not_be_read_is_named() {
     let authority = Authority::new();
     let Certified { certificate, key } = authority.server("server");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&key).is_ok() {
         // Whoever may do everything is not kept from it: a directory can be read by nobody.
         fs::remove_file(&key).unwrap();

@@ -38,6 +38,28 @@ fn whoever_is_closed_is_told_to_the_end() {
 }
 
 #[test]
+fn whoever_is_left_for_being_idle_is_told() {
+    let secure = Secure::start(&[
+        "--handshake-timeout",
+        "300ms",
+        "--heartbeat-interval",
+        "200ms",
+        "--heartbeat-timeout",
+        "500ms",
+    ]);
+    let mut silent = secure.web();
+    silent.assert_ends();
+    let mut kept = secure.web();
+    assert_eq!(kept.request("GET", "/livez", "", "").status, 200);
+    kept.send("GET /livez HT");
+    assert_eq!(kept.response().status, 408);
+    kept.assert_ends();
+    let mut socket = secure.socket("/echo");
+    while socket.frame().first != FIN | CLOSE {}
+    assert_eq!(socket.try_frame(), None);
+}
+
+#[test]
 fn who_sends_no_more_still_gets_its_answers() {
     let secure = Secure::start(&["--reactors", "4"]);
     let mut socket = secure.socket("/echo");
