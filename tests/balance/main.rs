@@ -29,5 +29,5 @@ mod robustness;
 #[path = "../keys/signing.rs"]
 mod signing;
 mod stub;
-mod tokens;
 mod tls;
+mod tokens;
