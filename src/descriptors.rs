@@ -5,12 +5,10 @@
 //! beyond. Who holds a descriptor per connection has to ask; in a pod nobody else
 //! can. Never opens or closes one.
 
+use std::fmt;
+
 use rustix::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-/// What a table holds beside connections: listeners, epolls, wakers, Redis, the
-/// log, files while they are read.
-const BESIDES: u64 = 64;
 
 /// Makes the limit in force the highest there is. It counts for each table of the
 /// process, and for what it starts.
@@ -25,19 +23,103 @@ pub fn raise() -> io::Result<()> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
 }
 
-/// Says in the log what came of raising the limit where that is less than `wanted`
-/// connections in one descriptor table take.
-pub fn report(raised: io::Result<()>, wanted: u64) {
+/// Says in the log what came of raising the limit, and what to do where it is
+/// less than connections need.
+pub fn report(raised: io::Result<()>, need: Need) {
     if let Err(error) = raised {
         log::warn!("the limit on open files could not be raised: {error}");
     }
     // None is no limit.
-    let Some(most) = getrlimit(Resource::Nofile).current else { return };
-    if most < wanted.saturating_add(BESIDES) {
-        log::warn!(
-            "{most} files may be open, but as many connections as are allowed take {wanted}: those beyond are \
-             refused. Raise LimitNOFILE= of the unit, --ulimit nofile= of the container or ulimit -Hn, or lower \
-             max_connections"
+    let limit = getrlimit(Resource::Nofile).current;
+    if let Some(shortage) = limit.and_then(|limit| need.shortage(limit)) {
+        log::warn!("{shortage}");
+    }
+}
+
+/// Descriptors that a table needs beside those of connections: listeners,
+/// epoll, wakers, the log, links to other machines, and HTTP connections.
+const OTHERS: u64 = 128;
+
+/// What connections need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Connections there may be at once.
+    pub connections: u64,
+    /// Descriptors each of them takes.
+    pub each: u64,
+    /// Tables they are spread over; the limit is that of each.
+    pub tables: u64,
+}
+
+/// There may be fewer descriptors than are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    need: Need,
+    limit: u64,
+}
+
+impl Need {
+    /// Descriptors in the fullest table.
+    fn descriptors(&self) -> u64 {
+        self.connections.div_ceil(self.tables.max(1)).saturating_mul(self.each).saturating_add(OTHERS)
+    }
+
+    /// `None` when `limit` descriptors in a table are enough.
+    pub fn shortage(self, limit: u64) -> Option<Shortage> {
+        (limit < self.descriptors()).then_some(Shortage { need: self, limit })
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shortage { need, limit } = self;
+        let possible = limit.saturating_sub(OTHERS) / need.each.max(1) * need.tables;
+        write!(f, "only {limit} descriptors may be open")?;
+        if need.tables > 1 {
+            write!(f, " in each of {} tables", need.tables)?;
+        }
+        write!(
+            f,
+            ", {} connections need {}: beyond about {possible} clients are refused. Raise LimitNOFILE= of \
+             the unit, --ulimit nofile= of the container or ulimit -Hn, or lower max_connections",
+            need.connections,
+            need.descriptors(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_is_that_of_the_fullest_table() {
+        let check = |connections, each, tables, needed: u64| {
+            let need = Need { connections, each, tables };
+            assert_eq!(need.shortage(needed), None, "{need:?}");
+            assert_eq!(need.shortage(needed - 1), Some(Shortage { need, limit: needed - 1 }));
+        };
+        check(1000, 1, 1, 1000 + OTHERS);
+        check(1000, 2, 1, 2000 + OTHERS);
+        check(1000, 1, 3, 334 + OTHERS);
+        check(1000, 2, 4, 500 + OTHERS);
+        let endless = Need { connections: u64::MAX, each: 2, tables: 0 };
+        assert!(endless.shortage(u64::MAX - 1).is_some());
+    }
+
+    #[test]
+    fn what_to_do_is_said() {
+        let said = |need: Need, limit| need.shortage(limit).map(|shortage| shortage.to_string());
+        let one = said(Need { connections: 100_000, each: 1, tables: 1 }, 1024).unwrap();
+        assert!(
+            one.starts_with("only 1024 descriptors may be open, 100000 connections need 100128"),
+            "{one}"
         );
+        assert!(one.contains("beyond about 896 clients") && one.contains("LimitNOFILE="), "{one}");
+        let many = said(Need { connections: 100_000, each: 2, tables: 4 }, 1128).unwrap();
+        assert!(many.starts_with("only 1128 descriptors may be open in each of 4 tables"), "{many}");
+        assert!(many.contains("need 50128: beyond about 2000 clients"), "{many}");
+        let few = said(Need { connections: 10, each: 1, tables: 1 }, 3).unwrap();
+        assert!(few.contains("beyond about 0 clients"), "{few}");
     }
 }

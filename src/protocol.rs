@@ -156,14 +156,11 @@ impl Received {
     }
 }
 
-/// How every message begins.
-const START: &[u8] = b"{\"type\":\"";
-
 impl Sent {
     /// The type of a text for a client, as the client reads it: a program may
     /// compose what it likes. A comparison or two, whatever the text's length.
     pub fn of(text: &[u8]) -> Sent {
-        let Some(kind) = text.strip_prefix(START) else { return Sent::Other };
+        let Some(kind) = text.strip_prefix(br#"{"type":""#) else { return Sent::Other };
         let is = |name: &[u8]| kind.starts_with(name);
         match kind.first() {
             Some(b'm') if is(b"message\"") => Sent::Message,

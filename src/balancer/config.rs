@@ -18,6 +18,7 @@ pub use types::{ProxyProtocol, Strategy};
 
 use crate::config::text::reactors_default;
 use crate::config::{AddressRate, AdminToken, ConfigError, LogFormat, Secret, Section, Settings};
+use crate::descriptors::Need;
 use crate::tls::{ClientAuth, Identity, Trust};
 
 /// The effective configuration of one balancer.
@@ -222,9 +223,9 @@ impl Settings for BalanceConfig {
             .collect()
     }
 
-    fn descriptors(&self) -> u64 {
-        let tables = if self.private_fd_tables { self.reactors.max(1) } else { 1 };
+    fn descriptors(&self) -> Need {
+        let tables = if self.private_fd_tables { self.reactors as u64 } else { 1 };
         // A client and its backend.
-        (2 * self.max_connections).div_ceil(tables) as u64
+        Need { connections: self.max_connections as u64, each: 2, tables }
     }
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::auth::{Algorithm, Rules};
 use crate::cluster::connect::Target;
+use crate::descriptors::Need;
 use crate::tls::{ClientAuth, Identity};
 
 /// The effective configuration of one node.
@@ -262,8 +263,8 @@ impl Settings for Config {
         [&self.tls_cert, &self.tls_key, &self.tls_client_ca].into_iter().flatten().cloned().collect()
     }
 
-    fn descriptors(&self) -> u64 {
-        let tables = if self.private_fd_tables { self.reactors.max(1) } else { 1 };
-        self.max_connections.div_ceil(tables) as u64
+    fn descriptors(&self) -> Need {
+        let tables = if self.private_fd_tables { self.reactors as u64 } else { 1 };
+        Need { connections: self.max_connections as u64, each: 1, tables }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ConfigError, Key, LogFormat, Secret, Section};
+use crate::descriptors::Need;
 
 /// The configuration of one command.
 pub trait Settings: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
@@ -34,9 +35,8 @@ pub trait Settings: Clone + Debug + Default + PartialEq + Send + Sync + 'static 
     /// Files that are read again when they change.
     fn watched_files(&self) -> Vec<PathBuf>;
 
-    /// Descriptors that as many connections as are allowed take in one descriptor
-    /// table, if they are spread evenly.
-    fn descriptors(&self) -> u64;
+    /// What as many connections as are allowed take, if they are spread evenly.
+    fn descriptors(&self) -> Need;
 
     /// The keys of all sections.
     fn keys() -> impl Iterator<Item = &'static Key<Self>> {

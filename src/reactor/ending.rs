@@ -96,6 +96,9 @@ impl Reactor {
     /// Ends a connection now. `reason` counts unless one was stated before.
     pub(super) fn end(&mut self, slot: u32, reason: CloseReason) {
         self.depart(slot);
+        if matches!(reason, CloseReason::HttpIdle | CloseReason::HandshakeTimeout) {
+            self.says_last_word(slot);
+        }
         let Some(row) = self.table.get(slot) else { return };
         let reason = row.ending.unwrap_or(reason);
         let websocket = row.is(Flag::WebSocket);

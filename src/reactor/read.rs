@@ -97,8 +97,13 @@ impl Reactor {
                         self.flush_when_full();
                         self.send_unsent(slot);
                     }
-                    if closed {
+                    if closed && count == 0 {
                         return self.peer_done(slot);
+                    }
+                    // The end that came with the last bytes is read again, when those have been taken in: an
+                    // answer may have to wait.
+                    if closed {
+                        continue;
                     }
                     if !more && until == Until::Short {
                         return;

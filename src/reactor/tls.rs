@@ -106,4 +106,18 @@ impl Reactor {
         // A broken socket is noticed by who goes on with it.
         !matches!(sent, Ok(false))
     }
+
+    /// Best effort, for who is left although nothing is wrong: without it the
+    /// end of TLS looks like an attack (RFC 8446, section 6.1). Not to who is
+    /// owed something that will not come.
+    pub(super) fn says_last_word(&mut self, slot: u32) {
+        if self.owed(slot) > 0 {
+            return;
+        }
+        let Some(row) = self.table.get(slot) else { return };
+        let Some((session, scratch)) = self.sessions.get(slot) else { return };
+        // Whatever comes of it, the connection ends now.
+        let _ = Channel { session, socket: &mut row.stream, scratch }.close();
+        self.outbound_bytes += self.sessions.unsent_bytes(slot);
+    }
 }

@@ -48,6 +48,9 @@ impl<S: io::Read + Write> Channel<'_, S> {
     /// # Errors
     /// Whatever the socket says; `InvalidData` when the peer broke the protocol.
     pub fn read(&mut self, plain: &mut [u8]) -> io::Result<Read> {
+        if self.session.peer_has_closed() {
+            return Ok(Read { count: 0, more: false, closed: true });
+        }
         let incoming = &mut self.scratch.incoming;
         incoming.resize(TLS_KEPT_BYTES + READ_BUFFER_BYTES, 0);
         let kept = self.session.kept().len();

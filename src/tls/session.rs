@@ -293,14 +293,28 @@ impl Session {
         }
     }
 
-    /// After an error the protocol says why to the peer, and then the error again.
+    /// After an error the protocol says why to the peer, behind what it had begun to say. It may not be asked for
+    /// more than that: the bytes it failed at are still there.
     fn collect_alert(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) {
         let (mut at, mut plain) = (0, []);
         let mut work = Work { wish: Wish::Nothing, plain: &mut plain, filled: 0, out, peer_closed: false };
-        let _ = match &mut self.side {
-            Side::Server(server) => take_step(server.process_tls_records(bytes), &mut at, &mut work),
-            Side::Client(client) => take_step(client.process_tls_records(bytes), &mut at, &mut work),
-        };
+        while self.has_to_say() {
+            let step = match &mut self.side {
+                Side::Server(server) => take_step(server.process_tls_records(bytes), &mut at, &mut work),
+                Side::Client(client) => take_step(client.process_tls_records(bytes), &mut at, &mut work),
+            };
+            if step.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the protocol holds records that it has not handed over.
+    fn has_to_say(&self) -> bool {
+        match &self.side {
+            Side::Server(server) => server.wants_write(),
+            Side::Client(client) => client.wants_write(),
+        }
     }
 
     fn keep(&mut self, rest: &[u8]) -> Result<(), TlsError> {

@@ -1,7 +1,9 @@
 //! A balancer as a child process.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use crate::client::Client;
@@ -12,6 +14,8 @@ use crate::web::{Response, Web};
 pub(crate) struct Balancer {
     pub(crate) http: SocketAddr,
     pub(crate) process: Process,
+    /// What its clients speak TLS with, if they do.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 /// How a balancer is to be started: on the loopback and a free port, with these
@@ -45,11 +49,20 @@ impl Balancer {
             panic!("it is not ready: {:#?}", process.rest_of_stderr());
         };
         let http = ready.split(' ').find_map(|word| word.strip_prefix("http=")).unwrap();
-        Balancer { http: http.parse().unwrap(), process }
+        Balancer { http: http.parse().unwrap(), process, tls: None }
+    }
+
+    /// As [`Balancer::launched`], with clients that speak TLS.
+    pub(crate) fn launched_secure(launch: &Launch, tls: Arc<ClientConfig>) -> Self {
+        Balancer { tls: Some(tls), ..Self::launched(launch) }
     }
 
     pub(crate) fn web(&self) -> Web {
-        Web::connect(self.http)
+        let web = Web::connect(self.http);
+        match &self.tls {
+            None => web,
+            Some(tls) => web.secure(tls).unwrap(),
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Response {

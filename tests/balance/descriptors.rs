@@ -4,7 +4,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, launch};
 use crate::client::Client;
 use crate::node::{Node, eventually};
 use crate::web::Web;
@@ -34,4 +34,19 @@ fn what_wakes_other_threads_is_never_written_to_a_client() {
     eventually("the nodes have no clients left", || {
         nodes.iter().all(|node| node.json("/health")["connections"] == 0)
     });
+}
+
+/// A pair takes two, which its operator is told of at the start.
+#[test]
+fn a_limit_below_what_pairs_need_is_told_of_at_the_start() {
+    for (limit, part) in [(2128, None), (2127, Some("1000 connections need 2128"))] {
+        let flags = ["--max-connections", "1000", "--lame-duck", "0s", "--drain-window", "0s"];
+        let launch = launch(&["127.0.0.1:1".to_owned()], &flags).descriptors(limit);
+        let balancer = Balancer::launched(&launch);
+        balancer.process.signal(libc::SIGTERM);
+        let lines = balancer.process.rest_of_stderr();
+        let told = lines.iter().find(|line| line.contains("descriptors may be open"));
+        assert_eq!(told.is_some(), part.is_some(), "{limit}: {lines:#?}");
+        assert!(told.is_none_or(|line| part.is_some_and(|part| line.contains(part))), "{told:?}");
+    }
 }

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
 #[allow(dead_code, reason = "shared with the tests of one node")]
+#[path = "../it/authority.rs"]
+mod authority;
+#[allow(dead_code, reason = "shared with the tests of one node")]
 #[path = "../it/node.rs"]
 mod node;
 #[allow(dead_code, reason = "shared with the tests of one node")]
@@ -26,4 +29,5 @@ mod robustness;
 #[path = "../keys/signing.rs"]
 mod signing;
 mod stub;
+mod tls;
 mod tokens;

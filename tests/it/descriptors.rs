@@ -93,23 +93,36 @@ fn each_reactor_may_have_descriptors_of_its_own() {
     assert_eq!(again.http, node.http, "the port is free");
 }
 
+/// Who operates it is told at the start, not when clients are refused.
 #[test]
-fn a_low_limit_is_raised_as_far_as_it_goes() {
+fn a_low_limit_is_raised_as_far_as_it_goes_and_one_that_is_too_low_told_of() {
     let limited = |script: &str, flags: &[&str]| {
         Launch::serve(flags).within(&["sh", "-c", &format!(r#"{script} && exec "$0" "$@""#)]).start()
     };
-    let node = limited("ulimit -Sn 70 && ulimit -Hn 300", &["--max-connections", "200"]);
+    let node = limited("ulimit -Sn 70 && ulimit -Hn 400", &["--max-connections", "200"]);
     let sockets: Vec<_> = (0..150).map(|_| connect(node.http).expect("a descriptor")).collect();
-    assert_eq!(node.metric("process_max_fds"), 300);
+    assert_eq!(node.metric("process_max_fds"), 400);
     drop(sockets);
 
-    let node = limited("ulimit -n 300", &["--max-connections", "1000"]);
-    node.process.log_line("300 files may be open, but as many connections as are allowed take 1000");
-    // Each table has a limit of its own.
-    let flags = ["--max-connections", "1000", "--reactors", "5", "--private-fd-tables"];
-    let mut node = limited("ulimit -n 300", &flags);
-    node.process.signal(libc::SIGKILL);
-    node.process.wait();
-    let log = node.process.rest_of_stderr();
-    assert!(!log.iter().any(|line| line.contains("files may be open")), "{log:#?}");
+    let check = |limit: u32, flags: &[&str], expected: Option<&str>| {
+        let quick = ["--lame-duck", "0s", "--drain-window", "0s", "--reactors", "2"];
+        let flags = [&["--max-connections", "1000"], &quick[..], flags].concat();
+        let node = limited(&format!("ulimit -n {limit}"), &flags);
+        node.process.signal(libc::SIGTERM);
+        let lines = node.process.rest_of_stderr();
+        let told = lines.iter().find(|line| line.contains("descriptors may be open"));
+        match (told, expected) {
+            (Some(line), Some(part)) => {
+                let is_whole = line.contains("WARN") && line.contains("LimitNOFILE=");
+                assert!(is_whole && line.contains(part), "{line}");
+            }
+            (None, None) => {}
+            _ => panic!("{limit} {flags:?}: {lines:#?}"),
+        }
+    };
+    check(1128, &[], None);
+    check(1127, &[], Some("only 1127 descriptors may be open, 1000 connections need 1128"));
+    let private = ["--private-fd-tables"];
+    check(628, &private, None);
+    check(627, &private, Some("in each of 2 tables, 1000 connections need 628"));
 }

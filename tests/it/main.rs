@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
 mod auth;
+mod authority;
 mod backpressure;
 mod client;
 mod descriptors;
@@ -21,5 +22,6 @@ mod routing;
 mod signing;
 mod socket;
 mod storm;
+mod tls;
 mod web;
 mod websocket;

@@ -1,6 +1,5 @@
 //! A WebSocket client that shows every frame and sends any bytes.
 
-use std::io::Write;
 use std::net::SocketAddr;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
@@ -82,9 +81,18 @@ impl Socket {
 
     /// A client that takes little in at a time.
     pub(crate) fn connect_narrow(address: SocketAddr, target: &str, bytes: usize) -> Self {
-        let mut web = Web::connect_narrow(address, bytes);
+        Self::over(Web::connect_narrow(address, bytes), target)
+    }
+
+    /// As [`Socket::connect`], on a connection that is there.
+    pub(crate) fn over(web: Web, target: &str) -> Self {
+        Self::try_over(web, target).unwrap_or_else(|answer| panic!("{target}: {answer:?}"))
+    }
+
+    /// As [`Socket::over`]; the answer if it is a refusal.
+    pub(crate) fn try_over(mut web: Web, target: &str) -> Result<Self, Response> {
         web.send(upgrade(target, ""));
-        Self::accept(web).unwrap()
+        Self::accept(web)
     }
 
     /// Reads the answer to an upgrade that was asked for.
@@ -172,7 +180,7 @@ impl Socket {
     /// Answers a close frame and waits for the end.
     pub(crate) fn answer_close(&mut self, code: u16) {
         // The node may have ended the connection already, after an error of ours.
-        let _ = self.web.stream.write_all(&frame(FIN | CLOSE, &code.to_be_bytes()));
+        let _ = self.web.try_send(&frame(FIN | CLOSE, &code.to_be_bytes()));
         assert_eq!(self.try_frame(), None);
     }
 

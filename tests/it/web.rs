@@ -1,8 +1,11 @@
-//! An HTTP client that shows what is on the wire.
+//! An HTTP client that shows what is on the wire, or what TLS hands over.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
@@ -12,6 +15,8 @@ use crate::node::DEADLINE;
 pub(crate) struct Web {
     pub(crate) stream: TcpStream,
     pub(crate) buffer: Vec<u8>,
+    /// What everything goes through, on a connection that speaks TLS.
+    pub(crate) tls: Option<Box<ClientConnection>>,
 }
 
 /// A response as it stood on the wire.
@@ -56,16 +61,39 @@ impl Web {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Web { stream, buffer: Vec::new() }
+        Web { stream, buffer: Vec::new(), tls: None }
     }
 
-    /// Writes bytes as they are.
+    /// The same connection, on which TLS is spoken from now on.
+    pub(crate) fn secure(mut self, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = ClientConnection::new(config.clone(), name).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(self)
+    }
+
+    /// Writes bytes as they are, or through TLS.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.try_send(bytes.as_ref()).unwrap();
+    }
+
+    /// As [`Web::send`], where the peer may not take them any more.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.tls.as_deref_mut() {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write_all(bytes),
+        }
     }
 
     /// Sends no more.
     pub(crate) fn shut(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            tls.write_tls(&mut self.stream).unwrap();
+        }
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
@@ -108,18 +136,24 @@ impl Web {
         Response { status: status[..3].parse().unwrap(), headers: headers.collect(), body: Vec::new() }
     }
 
-    /// Waits for bytes; false at the end of the stream.
+    /// Waits for bytes; false at the end of the stream, of which TLS has to be told.
     pub(crate) fn read_more(&mut self) -> bool {
-        let mut bytes = [0; 16 * 1024];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => false,
-            Ok(count) => {
-                self.buffer.extend_from_slice(&bytes[..count]);
-                true
-            }
+        match self.try_read_more() {
+            Ok(has_more) => has_more,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
             Err(error) => panic!("nothing to read: {error}"),
         }
+    }
+
+    /// As [`Web::read_more`], and how the stream broke if it did.
+    pub(crate) fn try_read_more(&mut self) -> io::Result<bool> {
+        let mut bytes = [0; 16 * 1024];
+        let count = match self.tls.as_deref_mut() {
+            None => self.stream.read(&mut bytes)?,
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut bytes)?,
+        };
+        self.buffer.extend_from_slice(&bytes[..count]);
+        Ok(count > 0)
     }
 
     /// Waits for the end of the stream, before which nothing more may come.

@@ -56,7 +56,7 @@ export class Suite {
   /** `kick` posts to the HTTP API (a page must not), `listening` says that a message is awaited. */
   constructor({ WebSocket, url, kick, listening, report }) {
     Object.assign(this, { WebSocket, kick, listening, report, connections: [] });
-    this.ws = url.replace('http://', 'ws://');
+    this.ws = url.replace('http', 'ws');
   }
 
   open(path, protocols = []) {

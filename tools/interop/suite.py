@@ -36,7 +36,7 @@ class Suite:
     def __init__(self, library, url):
         self.library = library
         self.http = url
-        self.ws = url.replace("http://", "ws://", 1)
+        self.ws = url.replace("http", "ws", 1)
         self.connections = []
 
     async def open(self, path, subprotocols=()):

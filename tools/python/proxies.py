@@ -123,13 +123,13 @@ def pairs_max():
 
 
 @contextlib.contextmanager
-def nginx(nodes):
+def nginx(nodes, template=NGINX, workers=WORKERS):
     """A real nginx in front of these addresses."""
     with tempfile.TemporaryDirectory(prefix="throng-nginx-") as folder:
         port, kinds = tools.free_port(), ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         conf = pathlib.Path(folder) / "nginx.conf"
-        conf.write_text(NGINX.format(
-            user="user root;" if os.geteuid() == 0 else "", workers=WORKERS, descriptors=descriptors(), folder=folder,
+        conf.write_text(template.format(
+            user="user root;" if os.geteuid() == 0 else "", workers=workers, descriptors=descriptors(), folder=folder,
             temporary=" ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds), port=port,
             nodes=" ".join(f"server {node} max_fails=1 fail_timeout=2s;" for node in nodes)), encoding="utf-8")
         with running(Proxy("nginx", ["nginx", "-p", folder, "-c", conf], port, f"{folder}/out.log")) as proxy:
@@ -158,14 +158,15 @@ def running(proxy):
 
 
 @contextlib.contextmanager
-def balance(nodes, *arguments, strategy="least_connections", binary=None):
-    """`throng balance` in front of these addresses; it has found all of them to be well."""
+def balance(nodes, *arguments, strategy="least_connections", binary=None, workers=WORKERS, tls=None):
+    """`throng balance` in front of these addresses; it has found all of them to be well. `tls` as for
+    `throng_tools.until_available`."""
     backends = [part for node in nodes for part in ("--backend", node)]
     argv = [binary or tools.release_binary("throng"), "balance", "--bind", "127.0.0.1", "--port", "0", "--reactors",
-            str(WORKERS), "--strategy", strategy, *backends, *arguments]
+            str(workers), "--strategy", strategy, *backends, *arguments]
     ready = r"^throng ready http=(?P<address>\S+).* pid=(?P<pid>\d+)"
     with tools.Server("throng-balance", argv, ready) as server:
-        tools.until_available(server.address, len(nodes))
+        tools.until_available(server.address, len(nodes), tls=tls)
         yield server
 
 

@@ -91,12 +91,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def until_available(address, backends, timeout=20):
-    """Waits until the balancer at this address has found so many backends to be well."""
+def until_available(address, backends, timeout=20, tls=None):
+    """Waits until the balancer at this address has found so many backends to be well. `tls` is the context to ask it
+    with if it speaks TLS."""
     deadline = time.monotonic() + timeout
+    url = f"{'https' if tls else 'http'}://{address}/health"
     while True:
         try:
-            with urllib.request.urlopen(f"http://{address}/health", timeout=timeout) as answer:
+            with urllib.request.urlopen(url, timeout=timeout, context=tls) as answer:
                 if json.load(answer)["backends"]["available"] >= backends:
                     return
         except (urllib.error.HTTPError, ConnectionError):

@@ -157,6 +157,8 @@ pub struct Reactor {
     closing: Option<Closing>,
     /// When memory of those who left is given back next.
     tidy_at: Millis,
+    /// The table was shrunk the last time; what hung off its rows can be given back as well.
+    crowd_left: bool,
     /// Milliseconds since the balancer started, as of this turn.
     now: Millis,
 }
@@ -201,6 +203,7 @@ impl Reactor {
             pending: Vec::new(),
             closing: None,
             tidy_at: 0,
+            crowd_left: false,
             now: 0,
         })
     }
@@ -250,6 +253,9 @@ impl Reactor {
             self.tidy_at = self.now + TIDY_MS;
             if self.table.shrink() {
                 self.tls.shrink(self.table.high_water());
+                self.crowd_left = true;
+            } else if std::mem::take(&mut self.crowd_left) {
+                crate::memory::give_back();
             }
         }
         self.publish_gauges();

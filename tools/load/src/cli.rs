@@ -1,8 +1,9 @@
 //! The command line. Owns flags, their defaults and their help; never opens a socket.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
-/// Drives a WebSocket server over plain TCP from one thread and says what it did: rates, latencies, messages lost,
+/// Drives a WebSocket server from one thread, over plain TCP or TLS, and says what it did: rates, latencies, messages lost,
 /// duplicated or out of order, and what it cost the server (--pid) and the generator itself.
 #[derive(Parser, Debug)]
 #[command(
@@ -13,6 +14,8 @@ Examples:
   throng-load density --url ws://127.0.0.1:8080 --pid 4711 --connections 19000 --burst 4
   throng-load echo    --url ws://127.0.0.1:8080 --pid 4711 --connections 100 --depth 16
   throng-load fanout  --url ws://127.0.0.1:8080 --connections 1000 --depth 8
+  throng-load echo    --url wss://127.0.0.1:8443 --ca ca.pem --connections 100 --depth 16
+  throng-load connect --url wss://127.0.0.1:8443 --insecure --resume
   throng-load route   --url ws://127.0.0.1:8080 --connections 200 --depth 1 --json
   throng-load route   --url ws://127.0.0.1:8081 --peer-url ws://127.0.0.1:8082 --connections 100 --rate 10000
 
@@ -56,7 +59,7 @@ impl Cli {
 
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// Server to connect to, as ws://HOST:PORT (plain TCP only; the path has a flag of its own). With several,
+    /// Server to connect to, as ws://HOST:PORT or wss://HOST:PORT (the path has a flag of its own). With several,
     /// connections go to each in turn
     #[arg(long = "url", value_name = "URL", required = true)]
     pub(crate) urls: Vec<String>,
@@ -66,6 +69,18 @@ pub(crate) struct Common {
     /// Process id of another process whose CPU seconds are reported, such as a second node; may be repeated
     #[arg(long = "watch", value_name = "PID")]
     pub(crate) watched: Vec<u32>,
+    /// With wss://: file of the certificates to trust, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// With wss://: trust whoever answers
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) insecure: bool,
+    /// With wss://: speak only this version of TLS [default: the highest that both sides know]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) tls_version: Option<TlsVersion>,
+    /// With wss://: resume earlier sessions where the server gave a ticket; each is used once
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Handshakes in flight while connections are being opened
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) open_window: u32,
@@ -82,6 +97,14 @@ pub(crate) struct Common {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsVersion {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
 }
 
 impl Common {

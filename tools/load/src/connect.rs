@@ -37,6 +37,7 @@ pub(crate) fn run(args: &cli::Connect) -> Result<Report, String> {
     fleet.run(&mut connect, Instant::now() + Duration::from_millis(args.warmup_ms))?;
     connect.handshakes = 0;
     connect.latencies.clear();
+    let (secured, resumed) = (fleet.secured, fleet.resumed);
     let meter = Meter::start(&args.common)?;
     let started = Instant::now();
     fleet.run(&mut connect, started + Duration::from_secs(args.seconds))?;
@@ -49,6 +50,7 @@ pub(crate) fn run(args: &cli::Connect) -> Result<Report, String> {
         seconds: Some(seconds),
         handshakes: Some(connect.handshakes),
         handshakes_per_second: Some(connect.handshakes as f64 / seconds),
+        tls_handshakes_resumed: (fleet.secured > secured).then(|| fleet.resumed - resumed),
         latency: connect.latencies.summary(),
         ..Report::default()
     };

@@ -3,12 +3,16 @@
 
 mod io;
 mod open;
+mod secure;
 
 use crate::cli::Common;
 use crate::target::Target;
+use crate::tls::{self, Session};
 use mio::net::TcpStream;
 use mio::{Events, Poll};
+use rustls::ClientConfig;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Size of the one read buffer, unless a message is larger.
@@ -77,6 +81,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Connecting,
+    Securing,
     Handshaking,
     AwaitingWelcome,
     Ready,
@@ -86,6 +91,8 @@ struct Member {
     /// None once the connection has ended.
     stream: Option<TcpStream>,
     phase: Phase,
+    /// On wss:// only.
+    tls: Option<Box<Session>>,
     /// Start of a frame whose end has not arrived.
     partial: Vec<u8>,
     /// What the socket did not take yet.
@@ -102,7 +109,13 @@ pub(crate) struct Fleet {
     targets: Vec<Target>,
     /// A second server, and which connections go there.
     peer: Option<(Target, Vec<bool>)>,
+    /// What TLS connections are made with; there if any server is spoken to in TLS.
+    tls: Option<Arc<ClientConfig>>,
     buffer: Vec<u8>,
+    /// What the records of one read carried, behind the start of a frame.
+    plain: Vec<u8>,
+    /// Records that are about to be written.
+    sealed: Vec<u8>,
     outbox: Outbox,
     began: Instant,
     last_message_at: u64,
@@ -117,6 +130,9 @@ pub(crate) struct Fleet {
     ended: Vec<(usize, String)>,
     /// Connections that are open and have had their welcome.
     pub(crate) ready: usize,
+    /// TLS handshakes that resumed an earlier session, and all.
+    pub(crate) resumed: u64,
+    pub(crate) secured: u64,
     /// Connections that never got that far.
     pub(crate) refused: u64,
     /// Connections that ended after they had.
@@ -132,14 +148,20 @@ impl Fleet {
     pub(crate) fn new(common: &Common, connections: usize) -> Result<Fleet, String> {
         open::raise_descriptor_limit(connections)?;
         let failed = |error: std::io::Error| format!("epoll: {error}");
+        let targets: Vec<Target> =
+            common.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>()?;
+        let is_secure = targets.iter().any(|target| target.tls.is_some());
         Ok(Fleet {
             poll: Poll::new().map_err(failed)?,
             events: Events::with_capacity(1024),
             members: Vec::with_capacity(connections),
             requests: Vec::new(),
-            targets: common.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, String>>()?,
+            targets,
             peer: None,
+            tls: if is_secure { Some(tls::config(common)?) } else { None },
             buffer: vec![0; READ_BYTES],
+            plain: Vec::new(),
+            sealed: Vec::new(),
             outbox: Outbox::default(),
             began: Instant::now(),
             last_message_at: 0,
@@ -150,6 +172,8 @@ impl Fleet {
             reopens: false,
             ended: Vec::new(),
             ready: 0,
+            resumed: 0,
+            secured: 0,
             refused: 0,
             lost: 0,
             reasons: BTreeMap::new(),
@@ -158,8 +182,12 @@ impl Fleet {
     }
 
     /// Has the connections for which `is_there` is true opened to another server.
-    pub(crate) fn set_peer(&mut self, url: &str, is_there: Vec<bool>) -> Result<(), String> {
-        self.peer = Some((Target::parse(url)?, is_there));
+    pub(crate) fn set_peer(&mut self, common: &Common, url: &str, is_there: Vec<bool>) -> Result<(), String> {
+        let peer = Target::parse(url)?;
+        if peer.tls.is_some() && self.tls.is_none() {
+            self.tls = Some(tls::config(common)?);
+        }
+        self.peer = Some((peer, is_there));
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod procfs;
 mod report;
 mod route;
 mod target;
+mod tls;
 
 use clap::Parser;
 use std::process::ExitCode;

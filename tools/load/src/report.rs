@@ -43,6 +43,9 @@ pub(crate) struct Report {
     pub(crate) handshakes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) handshakes_per_second: Option<f64>,
+    /// Of those in TLS, the ones that resumed an earlier session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_handshakes_resumed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failover: Option<Failover>,
     pub(crate) lost: u64,
@@ -279,6 +282,9 @@ impl fmt::Display for Report {
                 "  handshakes  {count} in {:.2} s, {rate:.0} a second",
                 self.seconds.unwrap_or_default()
             )?;
+        }
+        if let Some(resumed) = self.tls_handshakes_resumed {
+            writeln!(f, "  TLS         {resumed} resumed")?;
         }
         if let Some(failover) = &self.failover {
             write_failover(f, failover)?;

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &cli::Route) -> Result<Report, String> {
     let path = |role: char, pair: u32| format!("{}{separator}user_id={role}{pair}", args.path);
     if let Some(peer) = &args.peer_url {
         let crosses = |pair: u32| (pair + 1) * args.peer_share / 100 > pair * args.peer_share / 100;
-        fleet.set_peer(peer, (0..pairs).flat_map(|pair| [false, crosses(pair)]).collect())?;
+        fleet.set_peer(&args.common, peer, (0..pairs).flat_map(|pair| [false, crosses(pair)]).collect())?;
     }
     fleet.open_all(&args.common, (0..pairs).flat_map(|pair| [path('a', pair), path('b', pair)]))?;
     let mut routable_seconds = None;

@@ -1,5 +1,6 @@
 //! Where to connect to and from which address. Never connects.
 
+use rustls::pki_types::ServerName;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// Connections made from one source address before the next one is taken; far below the ports an address has.
@@ -13,15 +14,18 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// Value of the Host header.
     pub(crate) host: String,
+    /// Whom its certificate must name, if TLS is spoken with it.
+    pub(crate) tls: Option<ServerName<'static>>,
 }
 
 impl Target {
-    /// Reads `ws://HOST:PORT`; an IPv4 address is preferred where a name has both.
+    /// Reads `ws://HOST:PORT` or `wss://HOST:PORT`; an IPv4 address is preferred where a name has both.
     pub(crate) fn parse(url: &str) -> Result<Target, String> {
-        if url.starts_with("wss://") {
-            return Err("wss:// is not spoken here: give the plain ws:// address of the server".into());
-        }
-        let host = url.strip_prefix("ws://").ok_or_else(|| format!("{url}: expected ws://HOST:PORT"))?;
+        let (is_tls, host) = match (url.strip_prefix("ws://"), url.strip_prefix("wss://")) {
+            (Some(host), _) => (false, host),
+            (_, Some(host)) => (true, host),
+            _ => return Err(format!("{url}: expected ws://HOST:PORT or wss://HOST:PORT")),
+        };
         let host = host.strip_suffix('/').unwrap_or(host);
         if host.contains('/') {
             return Err(format!("{url}: give the path with --path, the URL is ws://HOST:PORT"));
@@ -30,7 +34,8 @@ impl Target {
             host.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.collect();
         let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
         let address = *address.ok_or_else(|| format!("{host}: no address"))?;
-        Ok(Target { address, host: host.to_owned() })
+        let tls = if is_tls { Some(server_name(host)?) } else { None };
+        Ok(Target { address, host: host.to_owned(), tls })
     }
 
     /// Source address of the `index`-th connection of the process `pid`: on loopback each address has its own ports,
@@ -48,6 +53,13 @@ impl Target {
     }
 }
 
+/// The name in `HOST:PORT`, as a certificate states it.
+fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    ServerName::try_from(name.to_owned()).map_err(|error| format!("{host}: {error}"))
+}
+
 /// Source port of the `index`-th connection, free on its source address unless an earlier process of our id had it.
 pub(crate) fn port(index: usize) -> u16 {
     FIRST_PORT + (index % CONNECTIONS_PER_SOURCE) as u16
@@ -62,9 +74,21 @@ mod tests {
         let target = Target::parse("ws://127.0.0.1:8080/").unwrap();
         assert_eq!(target.address, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(target.host, "127.0.0.1:8080");
-        for bad in ["http://127.0.0.1:1", "ws://127.0.0.1", "ws://127.0.0.1:1/echo", "wss://127.0.0.1:1"] {
+        for bad in ["http://127.0.0.1:1", "ws://127.0.0.1", "ws://127.0.0.1:1/echo", "wss://127.0.0.1"] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_certificate_names_the_host_of_the_url() {
+        let check = |url: &str, name: Option<&str>| {
+            let tls = Target::parse(url).unwrap().tls;
+            assert_eq!(tls.map(|tls| tls.to_str().into_owned()).as_deref(), name, "{url}");
+        };
+        check("ws://127.0.0.1:80", None);
+        check("wss://127.0.0.1:443", Some("127.0.0.1"));
+        check("wss://localhost:443/", Some("localhost"));
+        check("wss://[::1]:443", Some("::1"));
     }
 
     #[test]

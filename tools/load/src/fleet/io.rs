@@ -13,6 +13,21 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 impl Fleet {
     /// Sends whole frames on a connection; what the socket does not take now follows when it can.
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
+        let Some(member) = self.members.get_mut(index).filter(|member| member.stream.is_some()) else {
+            return;
+        };
+        let Some(session) = &mut member.tls else { return self.write(index, bytes) };
+        let mut sealed = std::mem::take(&mut self.sealed);
+        match session.seal(bytes, &mut sealed) {
+            Ok(()) => self.write(index, &sealed),
+            Err(reason) => self.end(index, reason),
+        }
+        sealed.clear();
+        self.sealed = sealed;
+    }
+
+    /// Writes bytes as they are.
+    pub(super) fn write(&mut self, index: usize, bytes: &[u8]) {
         let Some(member) = self.members.get_mut(index) else { return };
         let Some(stream) = &mut member.stream else { return };
         let mut rest = bytes;
@@ -55,13 +70,11 @@ impl Fleet {
                 Ok(None) => {}
                 Ok(Some(error)) | Err(error) => return self.end(index, format!("connect: {error}")),
             }
-            member.phase = Phase::Handshaking;
-            let request = std::mem::take(&mut self.requests[index]);
-            return self.send(index, &request);
+            return self.connected(index);
         }
         if !member.unsent.is_empty() {
             let bytes = std::mem::take(&mut member.unsent);
-            self.send(index, &bytes);
+            self.write(index, &bytes);
         }
     }
 
@@ -69,15 +82,15 @@ impl Fleet {
         loop {
             let Some(member) = self.members.get_mut(index) else { return };
             let Some(stream) = &mut member.stream else { return };
-            let kept = member.partial.len();
-            self.buffer[..kept].copy_from_slice(&member.partial);
+            let held = member.tls.as_ref().map_or(&member.partial[..], |session| session.held());
+            let kept = held.len();
+            self.buffer[..kept].copy_from_slice(held);
             match stream.read(&mut self.buffer[kept..]) {
                 Ok(0) => return self.end(index, "ended by the server without a close frame".into()),
                 Ok(read) => {
-                    member.partial.clear();
                     let filled = kept + read;
                     let drained = filled < self.buffer.len();
-                    if let Err(reason) = self.take_in(index, filled, load) {
+                    if let Err(reason) = self.arrived(index, filled, load) {
                         return self.end(index, reason);
                     }
                     if drained && !to_the_end {
@@ -91,27 +104,47 @@ impl Fleet {
         }
     }
 
-    /// Takes in the first `filled` bytes of the buffer; an unfinished frame is kept for the next read.
-    fn take_in(&mut self, index: usize, filled: usize, load: &mut impl Load) -> Result<(), String> {
-        let buffer = std::mem::take(&mut self.buffer);
+    /// Takes in the first `filled` bytes of the buffer, which begin with what was kept of earlier reads.
+    fn arrived(&mut self, index: usize, filled: usize, load: &mut impl Load) -> Result<(), String> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let taken = match self.members[index].tls {
+            Some(_) => self.open_records(index, &mut buffer[..filled], load),
+            None => self.take_in(index, &buffer[..filled], load).map(|need| {
+                if need > buffer.len() {
+                    buffer.resize(need + READ_BYTES, 0);
+                }
+            }),
+        };
+        self.buffer = buffer;
+        taken
+    }
+
+    /// Takes in bytes that begin with the unfinished frame of earlier ones; one at their end is kept. How many bytes
+    /// that one has, as far as is known.
+    pub(super) fn take_in(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        load: &mut impl Load,
+    ) -> Result<usize, String> {
         let mut outbox = std::mem::take(&mut self.outbox);
         outbox.target = index;
         let now = self.now();
-        let taken = self.take_frames(index, &buffer[..filled], now, load, &mut outbox);
-        self.buffer = buffer;
+        let taken = self.take_frames(index, input, now, load, &mut outbox);
         if !outbox.bytes.is_empty() {
             self.send(outbox.target, &outbox.bytes);
             outbox.bytes.clear();
         }
         self.outbox = outbox;
         let (consumed, need) = taken?;
-        if need > self.buffer.len() {
-            self.buffer.resize(need + READ_BYTES, 0);
+        let partial = &mut self.members[index].partial;
+        partial.clear();
+        if consumed < input.len() {
+            partial.extend_from_slice(&input[consumed..]);
+        } else {
+            *partial = Vec::new();
         }
-        if consumed < filled {
-            self.members[index].partial = self.buffer[consumed..filled].to_vec();
-        }
-        Ok(())
+        Ok(need)
     }
 
     /// Answers how much was consumed and how large a buffer the next frame needs.
@@ -177,6 +210,7 @@ impl Fleet {
     pub(super) fn end(&mut self, index: usize, reason: String) {
         let member = &mut self.members[index];
         member.stream = None;
+        member.tls = None;
         let was_ready = member.phase == Phase::Ready;
         if was_ready {
             self.ready -= 1;

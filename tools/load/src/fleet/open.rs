@@ -4,6 +4,7 @@ use super::{Fleet, Ignore, Load, Member, Phase};
 use crate::cli::Common;
 use crate::handshake::request;
 use crate::target::{self, Target};
+use crate::tls::Session;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -128,22 +129,16 @@ impl Fleet {
     /// Begins to open connection `index`: a new one, or one that has ended.
     fn connect(&mut self, index: usize) {
         self.opening += 1;
-        let mut member =
-            Member { stream: None, phase: Phase::Connecting, partial: Vec::new(), unsent: Vec::new() };
+        let mut member = Member {
+            stream: None,
+            phase: Phase::Connecting,
+            tls: None,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+        };
         let made = self.made;
         self.made += 1;
-        let connected = connecting(self.target_of(index), made).and_then(|mut stream| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(index), interest)?;
-            Ok(stream)
-        });
-        let failed = match connected {
-            Ok(stream) => {
-                member.stream = Some(stream);
-                None
-            }
-            Err(error) => Some(format!("connect: {error}")),
-        };
+        let failed = self.begin(&mut member, index, made).err();
         match self.members.get_mut(index) {
             Some(place) => *place = member,
             None => self.members.push(member),
@@ -151,6 +146,20 @@ impl Fleet {
         if let Some(reason) = failed {
             self.end(index, reason);
         }
+    }
+
+    /// Begins to connect, and has the socket watched.
+    fn begin(&self, member: &mut Member, index: usize, made: usize) -> Result<(), String> {
+        let target = self.target_of(index);
+        if let (Some(server), Some(config)) = (&target.tls, &self.tls) {
+            member.tls = Some(Box::new(Session::new(config, server)?));
+        }
+        let failed = |error: io::Error| format!("connect: {error}");
+        let mut stream = connecting(target, made).map_err(failed)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(index), interest).map_err(failed)?;
+        member.stream = Some(stream);
+        Ok(())
     }
 }
 
