@@ -101,6 +101,9 @@ impl End {
                 Ok(read) => {
                     self.received.extend_from_slice(&plain[..read.count]);
                     self.closed |= read.closed;
+                    if read.closed && read.count == 0 {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
