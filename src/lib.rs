@@ -37,6 +37,10 @@
 //!    to, once. What its socket does not take becomes its
 //!    [`reactor::outbound::Outbound`] queue, which is bounded, and gone when empty.
 //!
+//! Where a listener speaks TLS, bytes are opened before step 1 and sealed in
+//! step 5, in buffers of the reactor; the session stands beside the row
+//! ([`tls`]), and all in between sees plain bytes.
+//!
 //! # Between nodes
 //!
 //! With Redis configured, [`cluster`] has two threads of its own. What a
@@ -49,7 +53,8 @@
 //! # What an idle connection costs
 //!
 //! Its 64-byte row ([`reactor::connection::Connection`]), and for a named user
-//! the name and a 32-byte directory entry. No buffer, no timer, no box.
+//! the name and a 32-byte directory entry. No buffer, no timer, no box. Under
+//! TLS also its keys, and still no buffer.
 //! Anonymous users have no entry: their id names their connection.
 //!
 //! # What is deliberately absent
@@ -69,7 +74,7 @@
 //! `main` → [`service`] → [`server`] → [`reactor`], [`cluster`] → the pure parts ([`hub`],
 //! [`drain`], [`admin`], [`auth`], [`ws`], [`protocol`], [`http`], [`limiter`],
 //! [`forwarded`]) → leaves ([`ids`], [`limits`], [`clock`], [`config`],
-//! [`metrics`], [`delivery`], [`stamp`], [`trace`]). Pure parts decide without sockets, clocks or
+//! [`metrics`], [`delivery`], [`stamp`], [`trace`], [`tls`]). Pure parts decide without sockets, clocks or
 //! threads; a test keeps it so. `ws` does not know `hub`; `hub` sees ids, not reactors.
 
 pub mod admin;
