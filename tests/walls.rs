@@ -60,6 +60,17 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["auth"], &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"]),
+    (
+        &["tls/session", "tls/sessions", "tls/channel", "tls/validity", "tls/peers"],
+        &[
+            "crate::reactor",
+            "crate::server",
+            "crate::hub",
+            "crate::admin",
+            "crate::config",
+            "crate::balancer",
+        ],
+    ),
     (&["reactor/expiry"], &["crate::server", "crate::hub", "crate::admin", "crate::http"]),
     (&["admin"], &["crate::reactor", "crate::server", "crate::ws", "crate::hub"]),
     (

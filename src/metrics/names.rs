@@ -178,14 +178,14 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     },
     CounterFamily {
         name: "throng_received",
-        help: "Bytes read from client sockets.",
+        help: "Bytes read from client sockets; of TLS what was inside.",
         unit: Unit::Bytes,
         label: "",
         members: &[(Counter::BytesReceived, "")],
     },
     CounterFamily {
         name: "throng_sent",
-        help: "Bytes written to client sockets.",
+        help: "Bytes written to client sockets; of TLS what was inside.",
         unit: Unit::Bytes,
         label: "",
         members: &[(Counter::BytesSent, "")],

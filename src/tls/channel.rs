@@ -42,8 +42,8 @@ pub struct Channel<'a, S> {
 
 impl<S: io::Read + Write> Channel<'_, S> {
     /// Reads once from the socket, and decrypts into `plain`, which has room
-    /// for [`Channel::PLAIN_BYTES`]. What the protocol answers is left with the
-    /// session, unsent.
+    /// for at least [`READ_BUFFER_BYTES`]. What the protocol answers is left
+    /// with the session, unsent.
     ///
     /// # Errors
     /// Whatever the socket says; `InvalidData` when the peer broke the protocol.
@@ -51,6 +51,7 @@ impl<S: io::Read + Write> Channel<'_, S> {
         if self.session.peer_has_closed() {
             return Ok(Read { count: 0, more: false, closed: true });
         }
+        debug_assert!(plain.len() >= READ_BUFFER_BYTES);
         let incoming = &mut self.scratch.incoming;
         incoming.resize(TLS_KEPT_BYTES + READ_BUFFER_BYTES, 0);
         let kept = self.session.kept().len();

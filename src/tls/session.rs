@@ -207,7 +207,7 @@ impl Session {
 
     /// Opens `sealed`, which begins with [`Session::kept`]. What is decrypted is
     /// written to `plain`, which is at least as long; what is to be answered is
-    /// left in [`Session::unsent`], also when an error is returned.
+    /// left unsent, also when an error is returned.
     ///
     /// # Errors
     /// The connection cannot go on; what is unsent tells the peer why.
