@@ -61,7 +61,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["auth"], &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"]),
     (
-        &["tls/session", "tls/sessions", "tls/channel", "tls/validity", "tls/peers"],
+        &["tls/session", "tls/sessions", "tls/steps", "tls/channel", "tls/validity", "tls/peers"],
         &[
             "crate::reactor",
             "crate::server",

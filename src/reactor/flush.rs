@@ -5,8 +5,9 @@ use std::io;
 
 use super::Reactor;
 use super::connection::{Audience, Connection, Flag, Phase};
-use super::outgoing::{Direct, Settled, Transport};
+use super::outgoing::Settled;
 use super::tls::Sealed;
+use super::transport::{Direct, Transport};
 use crate::config::SlowConsumer;
 use crate::limits::READ_PAUSE_BYTES;
 use crate::metrics::Counter;

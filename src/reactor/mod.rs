@@ -18,6 +18,7 @@ pub mod outbound;
 pub mod outgoing;
 pub mod shared;
 pub mod sweep;
+pub mod transport;
 
 mod accept;
 mod asks;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::connection::{Audience, Connection};
 use super::outbound::Outbound;
+use super::transport::{Direct, Transport};
 use crate::limits::{ARENA_BYTES, IOVECS_MAX, OUTBOUND_COPY_BYTES, SHARED_BYTES};
 use crate::ws::frame::Frame;
 
@@ -122,32 +123,6 @@ impl Layout {
     fn shrink(&mut self) {
         self.bytes.shrink_to(SHARED_BYTES);
         self.ends.shrink_to(KEPT_ENTRIES);
-    }
-}
-
-/// How bytes get to a socket.
-pub trait Transport<S> {
-    /// What takes them.
-    type Writer<'a>: Write
-    where
-        Self: 'a,
-        S: 'a;
-
-    /// The way to this socket.
-    fn to<'a>(&'a mut self, socket: &'a mut S) -> Self::Writer<'a>;
-}
-
-/// As they are.
-pub struct Direct;
-
-impl<S: Write> Transport<S> for Direct {
-    type Writer<'a>
-        = &'a mut S
-    where
-        S: 'a;
-
-    fn to<'a>(&'a mut self, socket: &'a mut S) -> &'a mut S {
-        socket
     }
 }
 

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 
 use super::Reactor;
 use super::connection::Phase;
-use super::outgoing::Transport;
+use super::transport::Transport;
 use crate::metrics::Counter;
 use crate::tls::{Channel, Read, Scratch, Session};
 use crate::ws::close::CloseReason;

@@ -27,6 +27,7 @@ mod files;
 mod peers;
 mod session;
 mod sessions;
+mod steps;
 mod validity;
 
 pub use channel::{Channel, Read, Scratch};

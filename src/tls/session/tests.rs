@@ -7,7 +7,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
 use super::*;
-use crate::limits::TLS_SEAL_BYTES;
+use crate::limits::{TLS_RECORD_BYTES, TLS_SEAL_BYTES};
 use crate::tls::{Channel, Scratch};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
