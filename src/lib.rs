@@ -106,6 +106,7 @@ pub mod reactor;
 pub mod server;
 pub mod service;
 pub mod signals;
+mod small_file;
 pub mod stamp;
 pub mod tls;
 pub mod trace;

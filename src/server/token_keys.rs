@@ -5,10 +5,8 @@
 //! A new file that cannot be used is said to be so, and the old keys stay in
 //! force. Never: what a key means, which is [`crate::auth`]'s.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,6 +18,7 @@ use crate::config::{Auth, Config, ConfigError};
 use crate::limits::KEY_FILE_BYTES;
 use crate::metrics::Counter;
 use crate::reactor::shared::Shared;
+use crate::small_file::{self, Stamp};
 
 /// How often the file is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -58,44 +57,14 @@ impl TokenKeys {
         // Taken first: what is written meanwhile shows at the next look.
         self.seen = Stamp::of(&self.path);
         let named = |wrong: String| format!("{} {wrong}", self.path.display());
-        let bytes = read(&self.path).map_err(|error| named(format!("cannot be read: {error}")))?;
+        let bytes = small_file::read(&self.path, KEY_FILE_BYTES as u64)
+            .map_err(|error| named(format!("cannot be read: {error}")))?;
         (self.parse)(&bytes).map_err(named)
     }
 
     /// Whether it is another file, or was written to, since it was read.
     fn has_changed(&self) -> bool {
         Stamp::of(&self.path) != self.seen
-    }
-}
-
-/// The bytes of a small file. One that is none, such as a pipe, would be waited for.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(KEY_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    match bytes.len() > KEY_FILE_BYTES {
-        true => Err(io::Error::other(format!("it is larger than {KEY_FILE_BYTES} bytes"))),
-        false => Ok(bytes),
-    }
-}
-
-/// What shows that a file is another or was written to. A link is followed, as
-/// Kubernetes puts secrets behind some.
-#[derive(PartialEq, Eq)]
-struct Stamp([i64; 7]);
-
-impl Stamp {
-    /// `None` if there is no file, or no way to it.
-    fn of(path: &Path) -> Option<Stamp> {
-        fs::metadata(path).ok().map(|metadata| Stamp::new(&metadata))
-    }
-
-    fn new(file: &Metadata) -> Stamp {
-        let (device, inode, size) =
-            (file.dev().cast_signed(), file.ino().cast_signed(), file.size().cast_signed());
-        Stamp([device, inode, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()])
     }
 }
 

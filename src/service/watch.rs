@@ -4,13 +4,13 @@
 //!
 //! Owns: [`FileWatch`], a thread that looks at them. Never: what is in them.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
+
+use crate::small_file::Stamp;
 
 /// How often they are looked at. A change takes effect when a second look finds
 /// nothing more: certificate and key are seldom replaced at once.
@@ -59,21 +59,6 @@ fn look(mut files: Files, changes: &Sender<()>, unwanted: &Receiver<()>) {
     }
 }
 
-/// What shows that a file is another one or was written to: device, inode, size,
-/// and when data and state last changed, in nanoseconds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp(u64, u64, u64, [i64; 4]);
-
-impl Stamp {
-    /// `None` if there is none. Links are followed, as Kubernetes puts the files of
-    /// Secrets behind some.
-    fn of(path: &Path) -> Option<Stamp> {
-        let file = fs::metadata(path).ok()?;
-        let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
-        Some(Stamp(file.dev(), file.ino(), file.size(), times))
-    }
-}
-
 struct Files {
     paths: Vec<PathBuf>,
     /// At the last look.
@@ -108,6 +93,7 @@ fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
 #[cfg(test)]
 mod tests {
     use std::env;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

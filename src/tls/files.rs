@@ -5,8 +5,6 @@
 //! when it reloads, never by a reactor. Errors name the file and never what is in it.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use super::validity;
 use crate::config::words;
 use crate::limits::TLS_FILE_BYTES;
+use crate::small_file;
 
 /// The protocol agreed on inside TLS (RFC 7301): both HTTP and WebSocket begin with it.
 const ALPN: &[u8] = b"http/1.1";
@@ -213,15 +212,8 @@ fn wrong(file: &Path, what: impl fmt::Display) -> String {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|open| open.take(TLS_FILE_BYTES + 1).read_to_end(&mut bytes));
-    match read {
-        Err(error) => Err(wrong(file, format_args!("cannot be read: {error}"))),
-        Ok(count) if count as u64 > TLS_FILE_BYTES => {
-            Err(wrong(file, format_args!("is larger than {TLS_FILE_BYTES} bytes")))
-        }
-        Ok(_) => Ok(bytes),
-    }
+    small_file::read(file, TLS_FILE_BYTES)
+        .map_err(|error| wrong(file, format_args!("cannot be read: {error}")))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
