@@ -400,7 +400,7 @@ const NAMES: [&str; 3] = ["b", "c", "a"];
 
 #[test]
 fn a_cluster() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::quick_to_fail_over();
     let settings = settings(&cluster_url(&cluster));
     let mut commands = open(&settings).expect("open");
     assert_eq!((commands.verify(), commands.master()), (Ok(()), None));

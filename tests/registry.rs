@@ -625,7 +625,7 @@ fn a_paused_redis_costs_one_timeout() {
 
 #[test]
 fn a_slot_that_moves_and_a_master_that_dies() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::quick_to_fail_over();
     let names = Names::new("throng").expect("a good prefix");
     let world = World { redis: Where::Cluster(&cluster), names: names.clone() };
     let registry = &mut world.registry();

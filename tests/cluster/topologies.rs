@@ -59,7 +59,7 @@ fn a_failover_of_the_master_is_followed() {
 
 #[test]
 fn a_redis_cluster_carries_the_traffic_and_may_lose_a_master() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::quick_to_fail_over();
     let hosts: Vec<String> =
         cluster.servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
     let url = format!("redis+cluster://{}", hosts.join(","));

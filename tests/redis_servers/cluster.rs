@@ -1,9 +1,18 @@
 //! A Redis Cluster: three masters, each with a replica.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use super::{Options, Redis, free_port, wait_until};
 
 const MASTERS: usize = 3;
 const SLOTS: usize = 16_384;
+
+/// A member that is silent for so long is failed over; for half as long, and
+/// the others connect to it anew, and what was published meanwhile is lost.
+/// Both happen on a busy machine, so this is short only where it is the point.
+const STEADY: Duration = Duration::from_secs(20);
+const QUICK_TO_FAIL_OVER: Duration = Duration::from_secs(2);
 
 /// Six servers that are one Cluster.
 pub(crate) struct Cluster {
@@ -13,15 +22,26 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it and waits until it is whole: every slot served, every replica in step.
+    /// Starts one in which nobody is failed over, and waits until it is whole:
+    /// every slot served, every replica in step, every member connected to every other.
     pub(crate) fn start() -> Cluster {
-        let servers: Vec<Redis> = (0..2 * MASTERS).map(|_| Redis::with(options())).collect();
+        Cluster::with(STEADY)
+    }
+
+    /// Starts one that soon promotes the replica of a master that was killed.
+    pub(crate) fn quick_to_fail_over() -> Cluster {
+        Cluster::with(QUICK_TO_FAIL_OVER)
+    }
+
+    fn with(node_timeout: Duration) -> Cluster {
+        let servers = (0..2 * MASTERS).map(|_| Redis::with(options(node_timeout))).collect();
         let cluster = Cluster { servers };
         cluster.give_slots();
         cluster.introduce();
         cluster.give_replicas();
         for server in &cluster.servers {
             wait_until("the cluster is whole", || state(server) == "ok");
+            wait_until("all are connected", || cluster.is_linked(server));
         }
         cluster
     }
@@ -61,6 +81,12 @@ impl Cluster {
         }
     }
 
+    /// Whether a member has both of its connections with each of the others.
+    fn is_linked(&self, server: &Redis) -> bool {
+        let links: Vec<HashMap<String, redis::Value>> = server.ask(&["CLUSTER", "LINKS"]);
+        links.len() == 2 * (self.servers.len() - 1)
+    }
+
     fn give_slots(&self) {
         for (i, master) in self.servers[..MASTERS].iter().enumerate() {
             let range = [SLOTS * i / MASTERS, SLOTS * (i + 1) / MASTERS - 1].map(|slot| slot.to_string());
@@ -93,11 +119,11 @@ impl Cluster {
     }
 }
 
-fn options() -> Options {
+fn options(node_timeout: Duration) -> Options {
     Options::default()
         .line("cluster-enabled yes")
         .line(format!("cluster-port {}", free_port()))
-        .line("cluster-node-timeout 2000")
+        .line(format!("cluster-node-timeout {}", node_timeout.as_millis()))
         .line("repl-diskless-sync-delay 0")
 }
 

@@ -193,9 +193,11 @@ impl Redis {
         ask(&mut self.connection(), command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// A field of `INFO`; empty if there is none.
+    /// A field of `INFO`; empty if there is none, or no answer at this moment:
+    /// a Sentinel ends all connections of whom it promotes.
     pub(crate) fn info(&self, field: &str) -> String {
-        let info: String = self.ask(&["INFO", "everything"]);
+        let answer = self.connect().and_then(|mut connection| ask(&mut connection, &["INFO", "everything"]));
+        let info: String = answer.unwrap_or_default();
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_default().trim().to_owned()
     }
