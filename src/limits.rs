@@ -159,6 +159,10 @@ pub const STREAM_REPAIR_TIMEOUT: Duration = Duration::from_secs(5);
 /// not make the receiver a slow subscriber.
 pub const STREAM_REPAIR_BYTES: usize = 4 * 1024 * 1024;
 
+/// Users' comings and goings that a node keeps while it cannot hear what others
+/// send and so tells Redis nothing; beyond it registers all its users anew.
+pub const CLUSTER_CHANGES: usize = 256 * 1024;
+
 /// Clients' messages that came back from a node their users had left and wait
 /// for these to be looked up again. More are not tried again.
 pub const STRAYS: usize = 16 * 1024;

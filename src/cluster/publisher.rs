@@ -6,6 +6,7 @@
 //! carries what gathered during the one before. While Redis is away it goes on
 //! taking its mail and tells every sender so.
 
+mod changes;
 mod effects;
 mod link;
 mod membership;
@@ -162,8 +163,8 @@ impl Publisher {
     fn take(&mut self, message: ClusterMessage, now: Instant) {
         let Some(link) = &mut self.link else { return };
         match message {
-            ClusterMessage::Joined(user) => link.changes.push((user, true)),
-            ClusterMessage::Left(user) => link.changes.push((user, false)),
+            ClusterMessage::Joined(user) => link.changes.extend([(user, true)]),
+            ClusterMessage::Left(user) => link.changes.extend([(user, false)]),
             ClusterMessage::Users { round, users, done } if round == link.round => {
                 link.changes.extend(users.into_iter().map(|user| (user, true)));
                 link.listing -= usize::from(done);
@@ -239,6 +240,7 @@ impl Publisher {
         if let Some(link) = &mut self.link {
             link.round = round;
             link.listing = self.shared.mailboxes.len();
+            link.changes.begin();
         }
         for reactor in 0..self.shared.mailboxes.len() {
             self.post_surely(ReactorId(reactor as u8), || ReactorMessage::ListUsers { round });

@@ -1,10 +1,10 @@
 //! Having a link to Redis, and what becomes of those who wait when it breaks.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Publisher;
+use super::changes::Changes;
 use crate::cluster::LinkState;
 use crate::cluster::connect::{self, Commands};
 use crate::cluster::message::{ClusterMessage, Heard};
@@ -38,7 +38,7 @@ pub(super) struct Link {
     /// can be swept.
     pub(super) predecessor: Option<u64>,
     /// Users that came or went, in order.
-    pub(super) changes: Vec<(Arc<str>, bool)>,
+    pub(super) changes: Changes,
     pub(super) nodes_outdated: bool,
     /// Lists of users that were asked for.
     pub(super) pages: Vec<(String, usize, ReplyTo)>,
@@ -103,7 +103,7 @@ impl Publisher {
             status: self.status(),
             graves: Vec::new(),
             predecessor,
-            changes: Vec::new(),
+            changes: Changes::default(),
             nodes_outdated: true,
             pages: Vec::new(),
         })

@@ -68,9 +68,12 @@ impl Publisher {
     fn register_changes(&mut self, link: &mut Link, now: Instant) -> Outcome {
         if !link.subscribed {
             // Nobody is to send here before this node hears it.
-            return Ok(());
+            return match link.changes.are_too_many() {
+                true => Err("users come and go, and nothing can be subscribed to".into()),
+                false => Ok(()),
+            };
         }
-        let changes = std::mem::take(&mut link.changes);
+        let changes = link.changes.take();
         let mut rest = &changes[..];
         while let Some((_, joined)) = rest.first() {
             let alike = rest.iter().take_while(|(_, other)| other == joined).count().min(USERS_PER_STEP);
