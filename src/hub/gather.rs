@@ -114,6 +114,11 @@ impl Gather {
         self.overloaded > 0 || (self.located.is_some() && self.has_heard_others())
     }
 
+    /// Whether the user's home has said which connections there are.
+    pub fn has_located(&self) -> bool {
+        self.located.is_some()
+    }
+
     /// Whether every connection of the user has reported.
     pub fn is_complete(&self) -> bool {
         self.overloaded > 0 || (self.are_ours_done() && self.has_heard_others())

@@ -248,6 +248,23 @@ fn our_reactors_answer_is_sent_when_it_is_complete_or_late() {
 }
 
 #[test]
+fn a_home_that_said_nothing_is_not_taken_to_have_nobody() {
+    let mut bench = Bench::new();
+    let check = |bench: &mut Bench, until, expected: &[(&str, &[&str])]| {
+        bench.router.asked(1, (member("b"), 40), until, None, bench.now);
+        bench.later(REPORT_TIME);
+        assert_eq!(bench.effects().0, sent(expected), "{until:?}");
+        bench.router.reported(1, Report::Located { connections: vec![], elsewhere: false }, bench.now);
+        assert!(bench.effects().0.is_empty(), "{until:?}: too late");
+    };
+    check(&mut bench, Until::Done, &[]);
+    check(&mut bench, Until::Located, &[]);
+    // Of a broadcast it is said how many reactors did not confirm it.
+    bench.now += Duration::from_secs(60);
+    check(&mut bench, Until::Heard, &[("b", &["Ack"])]);
+}
+
+#[test]
 fn a_lookup_is_answered_as_soon_as_the_home_has() {
     let mut bench = Bench::new();
     let connections = vec![ConnId::new(ReactorId(0), 5, 5)];

@@ -62,11 +62,15 @@ impl Theirs {
         if complete { self.waiting.remove(&ticket) } else { None }
     }
 
-    /// Requests that have waited too long.
+    /// Requests that have waited too long and can be answered in part. A user's
+    /// home that has said nothing may yet do what was asked: "nobody is here"
+    /// would have it done a second time, so the node that asked is told nothing
+    /// and finds for itself that time is up.
     pub(super) fn late(&mut self, now: Instant) -> Vec<Request> {
         let late = self.waiting.iter().filter(|(_, request)| request.deadline <= now);
         let tickets: Vec<u64> = late.map(|(ticket, _)| *ticket).collect();
-        tickets.iter().filter_map(|ticket| self.waiting.remove(ticket)).collect()
+        let late = tickets.iter().filter_map(|ticket| self.waiting.remove(ticket));
+        late.filter(|request| request.until == Until::Heard || request.gather.has_located()).collect()
     }
 
     /// When [`Theirs::late`] has something to give.
