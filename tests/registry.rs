@@ -15,6 +15,9 @@ use throng::cluster::registry::{
     Standing, Status,
 };
 
+/// Incarnations of tests count from here on: above the time of Redis, in milliseconds.
+const FIRST: u64 = 1 << 50;
+
 /// Too long to pass in a test.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -105,8 +108,10 @@ fn describe(id: &str) -> NodeDescription {
     }
 }
 
+/// Makes a node a member with this incarnation, or the next that is free.
 fn join(registry: &mut AnyRegistry, id: &str, at_least: u64) -> Member {
-    Member::new(id, registry.register_node(&describe(id), at_least, Duration::ZERO).expect("registered"))
+    let incarnation = registry.register_node(&describe(id), FIRST + at_least, Duration::ZERO);
+    Member::new(id, incarnation.expect("registered"))
 }
 
 fn where_is(registry: &mut AnyRegistry, user: &str) -> Vec<Member> {
@@ -146,7 +151,7 @@ fn ids(nodes: &[throng::cluster::registry::NodeRecord]) -> Vec<&str> {
 fn members_come_beat_and_leave(world: &World<'_>) {
     let registry = &mut world.registry();
     let (a, b) = (join(registry, "a", 10), join(registry, "[::1]:80{x}%", 20));
-    assert_eq!((a.incarnation, b.incarnation), (10, 20));
+    assert_eq!((a.incarnation, b.incarnation), (FIRST + 10, FIRST + 20));
 
     let nodes = registry.nodes(LONG).expect("nodes");
     assert_eq!(ids(&nodes), ["[::1]:80{x}%", "a"]);
@@ -188,7 +193,7 @@ fn a_silent_node_expires_by_the_time_of_redis(world: &World<'_>) {
     assert_eq!(registry.beat(&a, 0, Status::Active).expect("beat"), Standing::Unknown);
     let refused = registry.register_users(&a, &["u"]);
     assert!(matches!(refused, Err(RegistryError::NotMember)), "{refused:?}");
-    assert_eq!(join(registry, "a", a.incarnation).incarnation, 2);
+    assert_eq!(join(registry, "a", 1).incarnation, FIRST + 2);
 }
 
 fn nobody_registers_for_a_stranger(world: &World<'_>) {
@@ -213,7 +218,7 @@ fn a_restart_before_the_expiry(world: &World<'_>) {
 
     let events = world.events_of(|| {
         let new = join(registry, "a", 10);
-        assert_eq!(new.incarnation, 11, "above the predecessor's");
+        assert_eq!(new.incarnation, FIRST + 11, "above the predecessor's");
         assert_eq!(
             registry.beat(&old, 0, Status::Active).expect("beat"),
             Standing::Replaced { by: new.incarnation }
@@ -249,7 +254,7 @@ fn a_restart_after_the_expiry(world: &World<'_>) {
 
     // The grave is not swept yet, and the clock of the new one's machine is behind.
     let new = join(registry, "a", 5);
-    assert_eq!(new.incarnation, 11);
+    assert_eq!(new.incarnation, FIRST + 11);
     let events = world.events_of(|| {
         registry.register_users(&new, &["early"]).expect("registered");
         while let Slice::Swept(_) = registry.sweep(&graves[0], 1).expect("swept") {}
@@ -260,6 +265,24 @@ fn a_restart_after_the_expiry(world: &World<'_>) {
     assert_eq!(registry.lookup(&["early", "late"]).expect("looked up"), [[new.clone()], [new.clone()]]);
     assert_eq!(sweep_all(registry, &b, 10), [], "the new one is alive");
     assert_eq!(ids(&registry.nodes(LONG).expect("nodes")), ["a", "b"]);
+}
+
+/// Nothing is left of the predecessor, and the clock of the new one's machine is behind.
+fn a_restart_after_it_left(world: &World<'_>) {
+    let registry = &mut world.registry();
+    let register = |registry: &mut AnyRegistry| {
+        let incarnation = registry.register_node(&describe("a"), 1, Duration::ZERO);
+        Member::new("a", incarnation.expect("registered"))
+    };
+    let old = register(registry);
+    registry.register_users(&old, &["u"]).expect("registered");
+    let grave = registry.leave(&old, LONG).expect("left").expect("a member");
+    while registry.sweep(&grave, 10).expect("swept") != Slice::Done {}
+    let millisecond = |registry: &mut AnyRegistry| raw::<(u64, u64)>(registry, &cmd("TIME")).1 / 1000;
+    let before = millisecond(registry);
+    wait_until("the clock of Redis goes on", || millisecond(registry) != before);
+    let new = register(registry);
+    assert!(new.incarnation > old.incarnation, "{new:?} after {old:?}");
 }
 
 fn of_two_survivors_one_sweeps(world: &World<'_>) {
@@ -502,7 +525,7 @@ fn who_is_declared_dead_while_registering_learns_it(world: &World<'_>) {
     assert!(matches!(refused, Err(RegistryError::NotMember)), "{refused:?}");
     // What it wrote is in the grave or overwritten by its next life.
     let again = join(registry, "a", 1);
-    assert_eq!(again.incarnation, 2);
+    assert_eq!(again.incarnation, FIRST + 2);
     registry.register_users(&again, &["u"]).expect("registered");
     assert_eq!(where_is(registry, "u"), [again]);
 }
@@ -531,6 +554,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("stranger", nobody_registers_for_a_stranger),
     ("before", a_restart_before_the_expiry),
     ("after", a_restart_after_the_expiry),
+    ("left", a_restart_after_it_left),
     ("two", of_two_survivors_one_sweeps),
     ("follow", who_dies_sweeping_is_followed),
     ("once", offline_is_published_once_for_the_last_node),
@@ -592,7 +616,7 @@ fn a_redis_that_comes_back_empty() {
 
     let registry = &mut World { redis: Where::Server(&server), names }.registry();
     assert_eq!(registry.beat(&a, 0, Status::Active).expect("beat"), Standing::Unknown);
-    assert_eq!(join(registry, "a", a.incarnation), a, "nobody stands in the way of the same incarnation");
+    assert_eq!(join(registry, "a", 10), a, "nobody stands in the way of the same incarnation");
     let begin = Instant::now();
     assert!(registry.register_users(&a, &users).expect("registered").iter().all(|user| user.came_online));
     println!("all routable again after {:?}", begin.elapsed());

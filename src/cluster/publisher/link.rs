@@ -80,13 +80,10 @@ impl Publisher {
             version: self.shared.version.to_owned(),
             status: self.status(),
         };
-        let since_epoch =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let at_least = (since_epoch.as_millis() as u64).max(self.incarnation + 1);
         // Users who stayed are not to be swept before this incarnation has registered them.
         let predecessor = Some(self.incarnation).filter(|&incarnation| incarnation > 0);
         let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
-        let incarnation = registry.register_node(&description, at_least, grace)?;
+        let incarnation = registry.register_node(&description, self.incarnation + 1, grace)?;
         self.incarnation = incarnation;
         let me = Member::new(self.shared.node_id.clone(), incarnation);
         let router = Router::new(me.clone(), self.plan.bounds, self.shared.started)?;

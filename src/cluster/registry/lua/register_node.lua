@@ -1,18 +1,19 @@
 -- Makes a node a member and returns its incarnation.
 -- KEYS: record of the node, its graves.
 -- ARGV: least incarnation, address, port, connections, version, status, grace in milliseconds, id of the node.
--- The incarnation is above that of every predecessor that is not forgotten, and the predecessor that
+-- The incarnation is at least Redis's time in milliseconds, so above those that are forgotten as well, and
+-- above that of every predecessor that is not. And the predecessor that
 -- still had the record is buried: what it registered is swept like that of any dead node. With a grace its
 -- grave is leased to the new incarnation for that long, which registers the same users first.
-local incarnation = tonumber(ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local incarnation = math.max(tonumber(ARGV[1]), now)
 local predecessor = redis.call('HGET', KEYS[1], 'incarnation')
 if predecessor then incarnation = math.max(incarnation, tonumber(predecessor) + 1) end
 for _, buried in ipairs(redis.call('HKEYS', KEYS[2])) do
     incarnation = math.max(incarnation, tonumber(buried) + 1)
 end
 local text = string.format('%.0f', incarnation)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if predecessor then
     local lease = '0'
     if tonumber(ARGV[7]) > 0 then
