@@ -163,6 +163,10 @@ pub const STREAM_REPAIR_BYTES: usize = 4 * 1024 * 1024;
 /// send and so tells Redis nothing; beyond it registers all its users anew.
 pub const CLUSTER_CHANGES: usize = 256 * 1024;
 
+/// How long a node that listens to nothing is given to listen again and ask for
+/// what it missed, before clients' messages to it are taken back.
+pub const CLUSTER_UNHEARD: Duration = Duration::from_secs(3);
+
 /// Clients' messages that came back from a node their users had left and wait
 /// for these to be looked up again. More are not tried again.
 pub const STRAYS: usize = 16 * 1024;

@@ -72,6 +72,13 @@ pub enum ClusterMessage {
         /// The message.
         stray: Stray,
     },
+    /// A client's message came back from a node where its user was not.
+    Returned {
+        /// The node; unknown if it has had another life since.
+        from: Option<SourceId>,
+        /// The message.
+        stray: Stray,
+    },
     /// A reactor has written a message that is a probe of another node.
     Written {
         /// Its name.
@@ -92,7 +99,8 @@ pub struct Stray {
     pub frame: Frame,
     /// The connection that sent it, on the node that looks for the user.
     pub sender: ConnId,
-    /// How often it came back before.
+    /// How often it came back before, and from how many nodes it is to come
+    /// back: for the node that sent it to read.
     pub tries: u8,
 }
 
@@ -169,8 +177,6 @@ pub enum Heard {
     },
     /// Where this user is has changed.
     Forget(Box<str>),
-    /// A client's message came back from a node where its user was not.
-    Returned(Stray),
     /// A life of a node was heard of that was not known, and given a name.
     Newcomer(SourceId, Member),
 }
@@ -202,7 +208,7 @@ impl Weigh for ClusterMessage {
         match self {
             ClusterMessage::Act { action, .. } => action.weight(),
             ClusterMessage::Broadcast { frame, .. } => frame.len(),
-            ClusterMessage::Return { stray, .. } | ClusterMessage::Heard(Heard::Returned(stray)) => {
+            ClusterMessage::Return { stray, .. } | ClusterMessage::Returned { stray, .. } => {
                 stray.frame.len()
             }
             ClusterMessage::Users { users, .. } => users.len() * size_of::<Arc<str>>(),

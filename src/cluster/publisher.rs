@@ -174,7 +174,14 @@ impl Publisher {
             ClusterMessage::Broadcast { frame, reply } => link.router.broadcast(&frame, reply, now),
             ClusterMessage::Page { after, limit, reply } => link.pages.push((after, limit, reply)),
             ClusterMessage::Report { ticket, report } => link.router.reported(ticket, report, now),
-            ClusterMessage::Return { source: SourceId::HERE, stray } => link.router.returned(stray, now),
+            ClusterMessage::Return { source: SourceId::HERE, stray } => {
+                link.router.returned(Some(&link.me.node), stray, now);
+            }
+            ClusterMessage::Returned { from, stray } => {
+                self.shared.metrics.node().add(Counter::ClusterReturned, 1);
+                let node = from.and_then(|from| self.sources.get(from));
+                link.router.returned(node.map(|member| &*member.node), stray, now);
+            }
             ClusterMessage::Return { source, stray } => {
                 if let Some(source) = self.sources.get(source) {
                     link.router.give_back(source, &stray, now);
@@ -222,10 +229,6 @@ impl Publisher {
                 link.router.resend(&from, stream, first, last, now)
             }
             Heard::Forget(user) => link.router.forget(&user),
-            Heard::Returned(stray) => {
-                self.shared.metrics.node().add(Counter::ClusterReturned, 1);
-                link.router.returned(stray, now);
-            }
             Heard::Newcomer(source, member) => {
                 link.nodes_outdated = true;
                 self.sources.add(source, member);
@@ -276,6 +279,8 @@ impl Publisher {
         self.list_users(link)?;
         self.inherit(link);
         link.router.handle_timeout(now);
+        let taken_back = link.router.take_back(now) as u64;
+        self.shared.metrics.node().add(Counter::ClusterReturned, taken_back);
         let effects = link.router.take_effects(now);
         let (batches, rest): (Vec<_>, Vec<_>) =
             effects.into_iter().partition(|effect| matches!(effect, Effect::Publish(..)));

@@ -9,6 +9,7 @@
 
 mod asks;
 mod cache;
+mod copies;
 mod dispatch;
 mod lanes;
 mod lookups;
@@ -16,6 +17,7 @@ mod probes;
 #[cfg(test)]
 mod tests;
 mod theirs;
+mod unheard;
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,7 @@ use crate::reactor::message::{Origin, ReplyTo};
 use crate::ws::frame::Frame;
 use asks::{Ask, Asks};
 use cache::Cache;
+use copies::Copies;
 use lanes::Lanes;
 use lookups::Lookups;
 use probes::Probes;
@@ -88,6 +91,7 @@ pub struct Router {
     asks: Asks,
     theirs: Theirs,
     lookups: Lookups,
+    copies: Copies,
     probes: Probes,
     /// All but what is to be published.
     effects: Vec<Effect>,
@@ -107,6 +111,7 @@ impl Router {
             asks: Asks::new(),
             theirs: Theirs::new(bounds.reactors),
             lookups: Lookups::default(),
+            copies: Copies::default(),
             probes: Probes::new(started),
             effects: Vec::new(),
         })
@@ -164,13 +169,6 @@ impl Router {
         if let Some(settled) = self.asks.wait(id, ask, now) {
             self.settle(settled, now);
         }
-    }
-
-    /// Nobody listens on a node's channel: who waits for its answer is told so.
-    /// Should the node only be subscribing anew, it will ask for what it missed.
-    pub fn unheard(&mut self, node: &str) {
-        let settled = self.asks.give_up(|waiting| waiting == node);
-        self.close_all(settled);
     }
 
     /// A node answered a request of ours.
@@ -240,6 +238,7 @@ impl Router {
 
     /// A node asks for numbers of a stream of ours.
     pub fn resend(&mut self, from: &Member, stream: Stream, first: u64, last: u64, now: Instant) {
+        self.lanes.unheard.clear(&from.node);
         self.lanes.resend(from, stream, first, last, now);
     }
 
@@ -258,12 +257,18 @@ impl Router {
         for request in self.theirs.late(now) {
             self.answer(request, now);
         }
+        self.copies.handle_timeout(now);
     }
 
-    /// When [`Router::handle_timeout`], [`Router::wanted`] or [`Router::take_effects`] has something to do.
+    /// When [`Router::handle_timeout`], [`Router::take_back`], [`Router::wanted`] or [`Router::take_effects`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let due =
-            [self.asks.deadline(), self.theirs.deadline(), self.lookups.deadline(), self.lanes.deadline()];
+        let due = [
+            self.asks.deadline(),
+            self.theirs.deadline(),
+            self.lookups.deadline(),
+            self.lanes.deadline(),
+            self.copies.deadline(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -271,6 +276,7 @@ impl Router {
     pub fn give_up(mut self) -> Vec<Effect> {
         let settled = self.asks.give_up(|_| true);
         self.close_all(settled);
+        self.give_up_unheard();
         self.effects.extend(self.lookups.take_all().into_iter().map(|lookup| unavailable(lookup.reply)));
         self.effects
     }

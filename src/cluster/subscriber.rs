@@ -233,7 +233,8 @@ impl Subscriber {
             Envelope::Returned { sender, tries, user, text } => {
                 let (user, frame) = (user.into(), Frame::text(text.as_bytes()));
                 let sender = ConnId::from_u64(sender);
-                self.tell(Heard::Returned(Stray { user, frame, sender, tries }));
+                let stray = Stray { user, frame, sender, tries };
+                self.tell_publisher(ClusterMessage::Returned { from: source, stray });
             }
             Envelope::Probed { probe, held_micros, stayed_micros } => {
                 self.time_delivery(probe, held_micros, stayed_micros);

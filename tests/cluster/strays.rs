@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::node::{Launch, Node, eventually};
 use crate::redis_servers::Redis;
 use crate::socket::{CLOSE, FIN, Socket, frame};
-use crate::{send, wait_until_met, wait_until_ready};
+use crate::{assert_routed, send, wait_until_met, wait_until_on, wait_until_ready};
 
 /// Messages that may be on their way, so that no client is a slow consumer.
 const ON_THEIR_WAY: u64 = 300;
@@ -81,7 +81,6 @@ impl Bob<'_> {
     /// Comes to a node and is sent so many messages there.
     fn visit(&mut self, node: &Node, count: usize) -> Socket {
         let mut socket = node.user("bob");
-        self.wait_until_on(1);
         (0..count).for_each(|_| self.note(&socket.json()));
         socket
     }
@@ -106,11 +105,9 @@ impl Bob<'_> {
                 self.note(&serde_json::from_slice(&frame.payload).unwrap());
             }
         }
-        self.wait_until_on(0);
     }
 
-    /// Waits until Redis knows him on so many nodes. While it knew two, both
-    /// would be sent what he is to get, and neither would give it back.
+    /// Waits until Redis knows him on so many nodes.
     fn wait_until_on(&self, nodes: u64) {
         eventually("bob is registered", || self.redis.ask::<u64>(&["HLEN", "throng:user:bob"]) == nodes);
     }
@@ -149,15 +146,30 @@ fn join_with(id: &str, url: &str, more: &[&str]) -> Node {
     node
 }
 
-fn assert_nothing_vanishes(route: &[usize]) {
+/// How fast Bob moves.
+#[derive(PartialEq)]
+enum Pace {
+    /// When Redis has learnt that he left, he goes on.
+    Waits,
+    /// He may come and leave again before Redis learns of it.
+    Hurries,
+}
+
+fn assert_nothing_vanishes(route: &[usize], pace: Pace) {
     let redis = Redis::start();
-    let nodes = [("a", "1"), ("b", "2"), ("c", "2")]
+    // Of a connection on another reactor a user's home hears later; of two at once only one gives back.
+    let reactors = if pace == Pace::Waits { "2" } else { "1" };
+    let nodes = [("a", "1"), ("b", reactors), ("c", reactors)]
         .map(|(id, reactors)| join_with(id, &redis.url(), &["--reactors", reactors]));
     wait_until_met(&[&nodes[0], &nodes[1], &nodes[2]]);
     let (received, told) = while_ann_sends(&redis, &nodes[0], &nodes[1], |bob| {
         for (step, &at) in route.iter().cycle().take(60).enumerate() {
-            let socket = bob.visit(&nodes[at], 5 + step % 40);
+            let count = if pace == Pace::Waits { 5 + step % 40 } else { step % 3 };
+            let socket = bob.visit(&nodes[at], count);
             bob.leave(socket);
+            if pace == Pace::Waits {
+                bob.wait_until_on(0);
+            }
         }
     });
     let returned = nodes[0].metric("throng_cluster_messages_returned_total");
@@ -167,12 +179,50 @@ fn assert_nothing_vanishes(route: &[usize]) {
 
 #[test]
 fn nothing_vanishes_when_its_user_changes_nodes() {
-    assert_nothing_vanishes(&[1, 2]);
+    assert_nothing_vanishes(&[1, 2], Pace::Waits);
 }
 
 #[test]
 fn nothing_vanishes_when_its_user_comes_to_the_senders_node_and_leaves() {
-    assert_nothing_vanishes(&[1, 2, 0, 2, 2]);
+    assert_nothing_vanishes(&[1, 2, 0, 2, 2], Pace::Waits);
+}
+
+#[test]
+fn nothing_vanishes_when_its_user_moves_faster_than_redis_learns() {
+    assert_nothing_vanishes(&[1, 2, 0, 2, 1, 0], Pace::Hurries);
+}
+
+#[test]
+fn nothing_vanishes_that_is_for_a_user_of_a_node_that_was_killed() {
+    const MESSAGES: u64 = 50;
+    let redis = Redis::start();
+    let [a, b, c] = ["a", "b", "c"].map(|id| join_with(id, &redis.url(), &["--reactors", "2"]));
+    wait_until_met(&[&a, &b, &c]);
+    let mut ann = a.user("ann");
+    let mut there = ["bob", "cay"].map(|user| b.user(user));
+    for (user, socket) in ["bob", "cay"].iter().zip(&mut there) {
+        wait_until_on(&a, user, &["b"]);
+        assert_routed(&mut ann, socket, user, "there");
+    }
+    drop(b);
+    eventually("nobody listens", || {
+        redis.ask::<Vec<(String, u64)>>(&["PUBSUB", "NUMSUB", "throng:node:b"])[0].1 == 0
+    });
+    // Long before the node is called dead.
+    (0..MESSAGES).for_each(|n| ann.send_message("bob", n));
+    (0..MESSAGES).for_each(|n| ann.send_message("cay", n));
+    let mut bob = c.user("bob");
+    let mut seen: Vec<u64> = (0..MESSAGES).map(|_| bob.json()["content"].as_u64().unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>(), "each once");
+    for _ in 0..MESSAGES {
+        let told = ann.json();
+        assert_eq!(
+            (&told["message"], &told["target_user"]),
+            (&"User is not connected".into(), &"cay".into())
+        );
+    }
+    assert_routed(&mut ann, &mut bob, "bob", "the next");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the router wants done: batches published, reactors and callers told.
 
+use std::time::Instant;
+
 use log::kv::Value;
 
 use super::{Link, Publisher};
@@ -39,9 +41,12 @@ impl Publisher {
         counters.add(Counter::ClusterBatchesSent, publishing.len() as u64);
         counters.add(Counter::ClusterBytesSent, publishing.iter().map(|(_, batch)| batch.len() as u64).sum());
         let outcomes = self.timed(Timing::RedisPublish, || link.registry.executor().publish(&publishing));
-        for (outcome, node) in outcomes.into_iter().zip(nodes) {
-            if let (0, Some(node)) = (outcome?, node) {
-                link.router.unheard(&node);
+        let now = Instant::now();
+        for ((outcome, node), (_, batch)) in outcomes.into_iter().zip(nodes).zip(&publishing) {
+            match (outcome?, node) {
+                (_, None) => {}
+                (0, Some(node)) => link.router.unheard(&node, batch, now),
+                (_, Some(node)) => link.router.heard(&node),
             }
         }
         Ok(())

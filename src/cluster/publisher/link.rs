@@ -134,7 +134,7 @@ impl Publisher {
                 self.carry_out(vec![Effect::Report(reply, Report::Overloaded)])
             }
             ClusterMessage::Return { source: SourceId::HERE, stray }
-            | ClusterMessage::Heard(Heard::Returned(stray)) => {
+            | ClusterMessage::Returned { stray, .. } => {
                 self.carry_out(vec![Effect::Unreachable(stray.sender)]);
             }
             ClusterMessage::Heard(Heard::Newcomer(source, member)) => self.sources.add(source, member),

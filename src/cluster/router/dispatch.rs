@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::asks::Ask;
+use super::copies::Attempt;
 use super::lookups::Lookup;
 use super::{Effect, Router};
 use crate::cluster::message::Stray;
@@ -43,12 +44,15 @@ impl Router {
         self.wait_for_all(id, reply, sent, now);
     }
 
-    /// A client's message came back, from another node or from our reactors:
-    /// its user is looked up again, a few times.
-    pub fn returned(&mut self, stray: Stray, now: Instant) {
+    /// A client's message came back from a node, which may be this one or not be known: if it
+    /// came back from all it was sent to, its user is looked up again, a few times.
+    pub fn returned(&mut self, node: Option<&str>, stray: Stray, now: Instant) {
+        self.cache.remove(&stray.user);
+        if !self.copies.came_back(node, &stray, now) {
+            return;
+        }
         let Stray { user, frame, sender, tries } = stray;
-        self.cache.remove(&user);
-        let (tries, reply) = (usize::from(tries), ReplyTo::Client(sender));
+        let (tries, reply) = (Attempt::unpack(tries).tries, ReplyTo::Client(sender));
         let Some(wait) = RETRY_AFTER.get(tries) else { return self.nobody(user, reply) };
         let (action, due) = (Action::Deliver(frame), now + *wait);
         self.look_up(Lookup { user, action, reply, tries: tries + 1, due });
@@ -97,36 +101,34 @@ impl Router {
         let others = nodes.iter().filter(|member| !self.is_me(member)).count();
         // Our reactors had nobody for a client's message; by now the user is here.
         let is_here = others < nodes.len() && matches!(lookup.reply, ReplyTo::Client(_));
-        let only_one = others + usize::from(is_here) == 1;
+        let attempt = Attempt { tries: lookup.tries, copies: others + usize::from(is_here) }.pack();
         if is_here {
-            self.deliver_here(&lookup, only_one);
+            self.deliver_here(&lookup, attempt);
         }
         match others {
             0 if is_here => {}
             0 => self.nobody(lookup.user, lookup.reply),
-            _ => self.send(lookup, nodes, only_one, now),
+            _ => self.send(lookup, nodes, attempt, now),
         }
     }
 
-    /// Has our reactors deliver a client's message. Only a message that went
-    /// nowhere else may come back: of several nodes, one may have delivered it.
-    fn deliver_here(&mut self, lookup: &Lookup, returns: bool) {
+    /// Has our reactors deliver a client's message, which comes back with
+    /// `attempt`, if there is one, when none of the user's connections is there.
+    fn deliver_here(&mut self, lookup: &Lookup, attempt: Option<u8>) {
         if let (Action::Deliver(frame), &ReplyTo::Client(sender)) = (&lookup.action, &lookup.reply) {
-            let origin = Origin { source: SourceId::HERE, sender, tries: lookup.tries as u8 };
-            let deliver = Effect::Deliver(lookup.user.clone(), frame.clone(), returns.then_some(origin));
+            let origin = attempt.map(|tries| Origin { source: SourceId::HERE, sender, tries });
+            let deliver = Effect::Deliver(lookup.user.clone(), frame.clone(), origin);
             self.effects.push(deliver);
         }
     }
 
-    /// Sends it to those of `nodes` that are not this one. As for `returns`,
+    /// Sends it to those of `nodes` that are not this one. As for `attempt`,
     /// see [`Router::deliver_here`].
-    fn send(&mut self, lookup: Lookup, nodes: &[Member], returns: bool, now: Instant) {
+    fn send(&mut self, lookup: Lookup, nodes: &[Member], attempt: Option<u8>, now: Instant) {
         let Lookup { user, action, reply, tries, .. } = lookup;
         let (id, wants_result) = (self.asks.take_id(), reply.wants_reports());
-        let answer = match reply {
-            ReplyTo::Client(sender) if returns => {
-                Answer::Return { sender: sender.as_u64(), tries: tries as u8 }
-            }
+        let answer = match (&reply, attempt) {
+            (ReplyTo::Client(sender), Some(tries)) => Answer::Return { sender: sender.as_u64(), tries },
             _ if wants_result => Answer::Ack(id),
             _ => Answer::Nothing,
         };

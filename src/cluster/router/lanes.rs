@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Channel;
+use super::unheard::Unheard;
 use crate::cluster::registry::Member;
 use crate::cluster::streams::Outgoing;
 use crate::cluster::wire::{BatchWriter, Envelope, Refused, Stream, WireError};
@@ -24,6 +25,10 @@ pub(super) struct Lanes {
     nodes: HashMap<String, Lane>,
     all: Lane,
     sealed: Vec<Sealed>,
+    /// Who did not hear what was last published.
+    pub(super) unheard: Unheard,
+    /// Batches that their nodes did not hear and will not be sent again.
+    pub(super) taken_back: Vec<(String, Bytes)>,
 }
 
 /// A stream of ours, with what is to go into its next batch.
@@ -42,12 +47,46 @@ impl Lanes {
     /// A node id that no batch can carry.
     pub(super) fn new(me: Member, ring_bytes: usize) -> Result<Self, WireError> {
         let all = Lane::new(&me, Stream::Broadcast, 0, ring_bytes)?;
-        Ok(Lanes { me, ring_bytes, nodes: HashMap::new(), all, sealed: Vec::new() })
+        Ok(Lanes {
+            me,
+            ring_bytes,
+            nodes: HashMap::new(),
+            all,
+            sealed: Vec::new(),
+            unheard: Unheard::default(),
+            taken_back: Vec::new(),
+        })
     }
 
     /// Ends the streams to nodes that have started anew or have long been absent.
     pub(super) fn retain(&mut self, others: &[Member], now: Instant) {
-        self.nodes.retain(|node, lane| lane.is_kept(others.iter().find(|other| other.node == *node), now));
+        let living = |node: &str| others.iter().find(|other| other.node == *node);
+        let Lanes { nodes, unheard, taken_back, .. } = self;
+        nodes.retain(|node, lane| {
+            let living = living(node);
+            let is_kept = lane.is_kept(living, now);
+            if (!is_kept || living.is_none())
+                && let Some(from) = unheard.end(node)
+            {
+                taken_back.extend(lane.outgoing.take_back(from).map(|batch| (node.clone(), batch)));
+            }
+            is_kept
+        });
+    }
+
+    /// Takes back what a node did not hear, from this number on. The number
+    /// after the last that was sent to it.
+    pub(super) fn take_back(&mut self, node: &str, from: u64) -> u64 {
+        let Some(lane) = self.nodes.get_mut(node) else { return from };
+        self.taken_back.extend(lane.outgoing.take_back(from).map(|batch| (node.to_owned(), batch)));
+        lane.outgoing.next()
+    }
+
+    /// As [`Lanes::take_back`], of a node that will not hear any more.
+    pub(super) fn end_unheard(&mut self, node: &str) {
+        if let Some(from) = self.unheard.end(node) {
+            self.take_back(node, from);
+        }
     }
 
     /// Number of the first envelope of the next batch to all.
@@ -76,6 +115,7 @@ impl Lanes {
     ) -> bool {
         let outdated = self.nodes.get(node).is_some_and(|lane| lane.incarnation < incarnation);
         if outdated {
+            self.end_unheard(node);
             self.nodes.remove(node);
         }
         if !self.nodes.contains_key(node) {
@@ -122,7 +162,8 @@ impl Lanes {
 
     /// When [`Lanes::take`] has something to give although nothing is appended.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.nodes.values().chain([&self.all]).filter_map(|lane| lane.outgoing.deadline()).min()
+        let streams = self.nodes.values().chain([&self.all]).filter_map(|lane| lane.outgoing.deadline());
+        streams.chain(self.unheard.deadline()).min()
     }
 
     /// The number of the next envelope that is appended to the stream to a node.

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::asks::ANSWER_TIME;
+use super::copies::Attempt;
 use super::dispatch::RETRY_AFTER;
 use super::theirs::REPORT_TIME;
 use super::*;
@@ -9,7 +10,7 @@ use crate::cluster::sources::SourceId;
 use crate::cluster::wire::{self, Answer, Probe};
 use crate::delivery::Outcome;
 use crate::ids::ReactorId;
-use crate::limits::{STRAY_BYTES, STRAYS, STREAM_ABSENCE};
+use crate::limits::{CLUSTER_UNHEARD, STRAY_BYTES, STRAYS, STREAM_ABSENCE};
 use crate::reactor::message::{Action, Kick};
 use crate::stamp::{Micros, Stamp};
 use crate::trace::TraceId;
@@ -162,7 +163,7 @@ fn who_waits_for_a_node_that_is_not_there_is_told() {
     unheard.act("bob", deliver("x"), asks());
     unheard.look_up(&["b"]);
     unheard.effects();
-    unheard.router.unheard("b");
+    unheard.router.unheard("b", b"", unheard.now);
     assert_eq!(unheard.effects().1, unavailable());
 
     let mut dead = Bench::new();
@@ -312,7 +313,7 @@ fn told(bench: &mut Bench) -> (Vec<ConnId>, Vec<Option<Origin>>) {
 }
 
 #[test]
-fn a_clients_message_may_come_back_from_an_only_node() {
+fn a_clients_message_may_come_back() {
     let check = |reply: ReplyTo, nodes: &[&str], expected: &[(&str, Answer)]| {
         let mut bench = Bench::new();
         bench.act("bob", deliver("x"), reply.clone());
@@ -322,7 +323,11 @@ fn a_clients_message_may_come_back_from_an_only_node() {
     };
     let returns = Answer::Return { sender: client().as_u64(), tries: 0 };
     check(ReplyTo::Client(client()), &["b"], &[("b", returns)]);
-    check(ReplyTo::Client(client()), &["b", "c"], &[("b", Answer::Nothing), ("c", Answer::Nothing)]);
+    let one_of = |copies| {
+        let tries = Attempt { tries: 0, copies }.pack().unwrap();
+        Answer::Return { sender: client().as_u64(), tries }
+    };
+    check(ReplyTo::Client(client()), &["b", "c"], &[("b", one_of(2)), ("c", one_of(2))]);
     check(ReplyTo::Nobody, &["b"], &[("b", Answer::Nothing)]);
     check(ReplyTo::Nobody, &["b", "me"], &[("b", Answer::Nothing)]);
     check(asks(), &["b"], &[("b", Answer::Ack(2))]);
@@ -335,7 +340,7 @@ fn what_came_back_is_sent_after_its_user_a_few_times() {
     bench.look_up(&["b"]);
     bench.effects();
     for (tries, wait) in RETRY_AFTER.iter().enumerate() {
-        bench.router.returned(stray("bob", tries as u8), bench.now);
+        bench.router.returned(Some("b"), stray("bob", tries as u8), bench.now);
         bench.now += *wait - Duration::from_millis(1);
         assert_eq!(bench.look_up(&["c"]), 0, "not before its time");
         bench.now += Duration::from_millis(1);
@@ -343,7 +348,7 @@ fn what_came_back_is_sent_after_its_user_a_few_times() {
         let returns = Answer::Return { sender: client().as_u64(), tries: tries as u8 + 1 };
         assert_eq!(answers(&mut bench), [("c".to_owned(), returns)]);
     }
-    bench.router.returned(stray("bob", RETRY_AFTER.len() as u8), bench.now);
+    bench.router.returned(Some("b"), stray("bob", RETRY_AFTER.len() as u8), bench.now);
     assert_eq!(told(&mut bench), (vec![client()], vec![]));
     bench.later(Duration::from_secs(1));
     assert_eq!(bench.look_up(&["c"]), 0);
@@ -352,14 +357,14 @@ fn what_came_back_is_sent_after_its_user_a_few_times() {
 #[test]
 fn what_came_back_for_nobody_is_said_to_its_sender_once() {
     let mut bench = Bench::new();
-    bench.router.returned(stray("bob", 0), bench.now);
+    bench.router.returned(Some("b"), stray("bob", 0), bench.now);
     assert_eq!(told(&mut bench), (vec![], vec![]), "the user may be changing nodes");
     bench.later(RETRY_AFTER[0]);
     assert_eq!(bench.look_up(&[]), 1);
     assert_eq!(told(&mut bench), (vec![client()], vec![]));
-    bench.router.returned(stray("bob", u8::MAX), bench.now);
+    bench.router.returned(Some("b"), stray("bob", 3), bench.now);
     assert_eq!(told(&mut bench), (vec![client()], vec![]));
-    bench.router.returned(stray("bob", 1), bench.now);
+    bench.router.returned(Some("b"), stray("bob", 1), bench.now);
     let told = bench.router.give_up();
     assert!(matches!(told[..], [Effect::Unreachable(sender)] if sender == client()), "{told:?}");
 }
@@ -371,7 +376,7 @@ fn a_user_who_came_here_meanwhile_gets_a_clients_message_here() {
         let mut bench = Bench::new();
         match tries {
             0 => bench.act("bob", deliver("x"), ReplyTo::Client(client())),
-            tries => bench.router.returned(stray("bob", tries - 1), bench.now),
+            tries => bench.router.returned(Some("b"), stray("bob", tries - 1), bench.now),
         }
         bench.now += Duration::from_secs(1);
         bench.look_up(nodes);
@@ -380,24 +385,119 @@ fn a_user_who_came_here_meanwhile_gets_a_clients_message_here() {
     };
     check(&["me"], 0, Some(origin(0)), &[]);
     check(&["me"], 2, Some(origin(2)), &[]);
-    // The other node may have delivered it, so it must not come back.
-    check(&["b", "me"], 1, None, &[("b", &["Send"])]);
+    // The other node may have delivered it, so it has to come back from both.
+    let one_of_two = Attempt { tries: 1, copies: 2 }.pack().unwrap();
+    check(&["b", "me"], 1, Some(origin(one_of_two)), &[("b", &["Send"])]);
+}
+
+#[test]
+fn what_came_back_from_all_nodes_is_sent_after_its_user() {
+    let mut bench = Bench::new();
+    let back = |tries| stray("bob", Attempt { tries, copies: 2 }.pack().unwrap());
+    bench.act("bob", deliver("x"), ReplyTo::Client(client()));
+    bench.look_up(&["b", "me"]);
+    bench.effects();
+    bench.rest.clear();
+    bench.router.returned(Some("b"), back(0), bench.now);
+    bench.later(RETRY_AFTER[0]);
+    assert_eq!(bench.look_up(&["c"]), 0, "it may have been delivered here");
+    bench.router.returned(Some("me"), back(0), bench.now);
+    bench.later(RETRY_AFTER[0]);
+    assert_eq!(bench.look_up(&["c"]), 1);
+    let returns = Answer::Return { sender: client().as_u64(), tries: 1 };
+    assert_eq!(answers(&mut bench), [("c".to_owned(), returns)]);
+}
+
+/// Publishes what there is for `b`, which hears it or not.
+fn publish(bench: &mut Bench, hears: bool) {
+    for effect in bench.router.take_effects(bench.now) {
+        match effect {
+            Effect::Publish(Channel::Node(node), _) if hears => bench.router.heard(&node),
+            Effect::Publish(Channel::Node(node), batch) => bench.router.unheard(&node, &batch, bench.now),
+            other => bench.rest.push(other),
+        }
+    }
+}
+
+/// A bench with messages on their way to `b`, which heard the first and no other.
+fn bench_with_unheard() -> Bench {
+    let mut bench = Bench::new();
+    bench.router.set_others(vec![member("b")], bench.now);
+    for hears in [true, false, false] {
+        bench.act("bob", deliver("x"), ReplyTo::Client(client()));
+        bench.look_up(&["b"]);
+        publish(&mut bench, hears);
+    }
+    bench
+}
+
+#[test]
+fn what_nobody_heard_is_taken_back_after_a_while_and_not_sent_again() {
+    let mut bench = bench_with_unheard();
+    bench.now += CLUSTER_UNHEARD - Duration::from_millis(1);
+    assert_eq!(bench.router.take_back(bench.now), 0);
+    bench.now += Duration::from_millis(1);
+    assert!(bench.router.deadline().is_some_and(|due| due <= bench.now));
+    assert_eq!((bench.router.take_back(bench.now), bench.router.take_back(bench.now)), (2, 0));
+    assert_eq!(bench.router.lanes.unheard.deadline(), None, "there is nothing to do");
+    bench.later(RETRY_AFTER[0]);
+    // It still is where Redis says, and that node still does not hear.
+    bench.look_up(&["b"]);
+    publish(&mut bench, false);
+    assert_eq!(bench.router.take_back(bench.now), 2, "at once");
+    bench.later(RETRY_AFTER[1]);
+    bench.look_up(&[]);
+    bench.effects();
+    assert_eq!(told(&mut bench), (vec![client(); 2], vec![]));
+    // Should it come to life: a Begin and a message before, and then what is lost.
+    bench.router.resend(&member("b"), Stream::To(7), 1, u64::MAX, bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &[]), ("b", &["Begin", "Send"])]));
+    bench.router.resend(&member("b"), Stream::To(7), 3, u64::MAX, bench.now);
+    assert_eq!(bench.effects().0, sent(&[("b", &[]), ("b", &["Lost"])]));
+}
+
+#[test]
+fn who_listens_again_asks_for_what_was_missed_itself() {
+    let mut listens = bench_with_unheard();
+    listens.act("bob", deliver("x"), ReplyTo::Client(client()));
+    publish(&mut listens, true);
+    let mut asks = bench_with_unheard();
+    asks.router.resend(&member("b"), Stream::To(7), 3, u64::MAX, asks.now);
+    for mut bench in [listens, asks] {
+        bench.effects();
+        bench.later(2 * CLUSTER_UNHEARD);
+        assert_eq!(bench.router.take_back(bench.now), 0);
+        bench.effects();
+        bench.router.resend(&member("b"), Stream::To(7), 3, 4, bench.now);
+        assert_eq!(bench.effects().0, sent(&[("b", &[]), ("b", &["Send"]), ("b", &["Send"])]));
+    }
+}
+
+#[test]
+fn what_nobody_heard_is_taken_back_at_once_from_the_dead() {
+    for others in [vec![], vec![Member::new("b", 8)]] {
+        let mut bench = bench_with_unheard();
+        bench.router.set_others(others.clone(), bench.now);
+        assert_eq!(bench.router.take_back(bench.now), 2, "{others:?}");
+    }
+    let unreachable = bench_with_unheard().router.give_up();
+    assert!(matches!(unreachable[..], [Effect::Unreachable(_), Effect::Unreachable(_)]), "{unreachable:?}");
 }
 
 #[test]
 fn messages_that_wait_for_another_try_are_bounded() {
     let mut bench = Bench::new();
     for _ in 0..STRAYS + 10 {
-        bench.router.returned(stray("bob", 0), bench.now);
+        bench.router.returned(Some("b"), stray("bob", 0), bench.now);
     }
     assert_eq!(told(&mut bench).0.len(), 10);
     bench.later(RETRY_AFTER[0]);
     bench.look_up(&["b"]);
-    bench.router.returned(stray("bob", 1), bench.now);
+    bench.router.returned(Some("b"), stray("bob", 1), bench.now);
     assert_eq!(told(&mut bench).0.len(), 0, "there is room again");
     let large = || Frame::text(&vec![b'x'; STRAY_BYTES / 2]);
     for _ in 0..2 {
-        bench.router.returned(Stray { frame: large(), ..stray("bob", 0) }, bench.now);
+        bench.router.returned(Some("b"), Stray { frame: large(), ..stray("bob", 0) }, bench.now);
     }
     assert_eq!(told(&mut bench).0.len(), 1);
 }

@@ -14,10 +14,15 @@ struct Kept {
     /// The number after its last.
     end: u64,
     sent: Instant,
+    /// Empty once it was taken back.
     batch: Bytes,
 }
 
 impl Kept {
+    fn was_taken_back(&self) -> bool {
+        self.batch.is_empty()
+    }
+
     /// What keeping it costs.
     fn cost(&self) -> usize {
         self.batch.len() + size_of::<Kept>()
@@ -96,17 +101,31 @@ impl Outgoing {
     /// again for the rest. After the answer an empty batch is to be sent.
     pub fn resend(&self, from: u64, to: u64) -> Repair {
         let kept_from = self.ring.front().map_or(self.next, |oldest| oldest.first);
-        let lost_to = to.min(kept_from - 1);
-        let lost = (from <= lost_to).then_some((from, lost_to));
         let skipped = self.ring.partition_point(|kept| kept.end <= from);
+        let taken_back = self.ring.range(skipped..).take_while(|kept| kept.was_taken_back());
+        let (taken_back, lost_end) = taken_back.fold((0, kept_from), |(n, _), kept| (n + 1, kept.end));
+        let lost_to = to.min(lost_end - 1);
+        let lost = (from <= lost_to).then_some((from, lost_to));
         let mut bytes = 0;
-        let asked = self.ring.range(skipped..).take_while(|kept| kept.first <= to);
+        let rest = self.ring.range(skipped + taken_back..);
+        let asked = rest.take_while(|kept| kept.first <= to && !kept.was_taken_back());
         let within = asked.take_while(|kept| {
             let is_first = bytes == 0;
             bytes += kept.batch.len();
             is_first || bytes <= STREAM_REPAIR_BYTES
         });
         Repair { batches: within.map(|kept| kept.batch.clone()).collect(), lost }
+    }
+
+    /// Takes back the batches from number `from` on: they are not sent again.
+    pub fn take_back(&mut self, from: u64) -> impl Iterator<Item = Bytes> + '_ {
+        let skipped = self.ring.partition_point(|kept| kept.first < from);
+        let ring_bytes = &mut self.ring_bytes;
+        let batches = self.ring.range_mut(skipped..).map(move |kept| {
+            *ring_bytes -= kept.batch.len();
+            std::mem::take(&mut kept.batch)
+        });
+        batches.filter(|batch| !batch.is_empty())
     }
 
     /// Lets go of what is too old to be asked for and says whether an empty
