@@ -51,6 +51,8 @@ pub enum Counter {
     DroppedSlowConsumer,
     /// Messages between reactors that found the mailbox full.
     DroppedMailboxFull,
+    /// Messages for a connection that ended before they reached it.
+    DroppedGone,
     /// Users whose first connection on this node opened.
     UsersOnline,
     /// Users whose last connection on this node closed.
@@ -206,6 +208,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
         members: &[
             (Counter::DroppedSlowConsumer, "slow_consumer"),
             (Counter::DroppedMailboxFull, "mailbox_full"),
+            (Counter::DroppedGone, "gone"),
         ],
     },
     CounterFamily {

@@ -112,6 +112,9 @@ impl Reactor {
             (Action::Deliver(frame), Some(slot)) => self.deliver(slot, frame),
             (Action::Kick(kick), Some(slot)) => self.kick(slot, kick),
         };
+        if outcome == Outcome::Gone && matches!(action, Action::Deliver(_)) {
+            self.count(Counter::DroppedGone, 1);
+        }
         self.report(reply, Report::Outcome(connection, outcome));
     }
 

@@ -100,6 +100,7 @@ fn who_is_nowhere_is_said_to_be() {
     ann.send_message("ghost", 1);
     let expected = json!({"type": "error", "message": "User is not connected", "target_user": "ghost"});
     assert_eq!(ann.json(), expected);
+    assert_eq!(a.metric(r#"throng_user_messages_total{outcome="offline"}"#), 1);
     assert_eq!(send(&a, "ghost", "1"), "offline");
 }
 

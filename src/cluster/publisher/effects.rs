@@ -84,6 +84,7 @@ impl Publisher {
                     self.post_surely(sender.reactor(), || ReactorMessage::Unreachable { sender });
                 }
                 Effect::Undelivered(sender, user) => {
+                    self.shared.metrics.node().add(Counter::Undelivered, 1);
                     let message = || ReactorMessage::Undelivered { sender, user: user.clone() };
                     self.post_surely(sender.reactor(), message);
                 }
