@@ -6,6 +6,7 @@
 //! carries what gathered during the one before. While Redis is away it goes on
 //! taking its mail and tells every sender so.
 
+mod backoff;
 mod changes;
 mod effects;
 mod link;
@@ -29,6 +30,7 @@ use crate::metrics::{Counter, Timing};
 use crate::reactor::mailbox::{Inbox, Wake};
 use crate::reactor::message::ReactorMessage;
 use crate::reactor::shared::Shared;
+use backoff::Backoff;
 use link::Link;
 
 /// Messages taken in before what they cause is sent off.
@@ -75,7 +77,7 @@ pub struct Publisher {
     stop: Arc<AtomicBool>,
     link: Option<Link>,
     retry_at: Instant,
-    failures: u32,
+    backoff: Backoff,
     incarnation: u64,
     round: u64,
     /// Names that the subscriber gave to other nodes.
@@ -101,7 +103,7 @@ impl Publisher {
             stop,
             link: None,
             retry_at: Instant::now(),
-            failures: 0,
+            backoff: Backoff::default(),
             incarnation: 0,
             round: 0,
             sources: Sources::default(),

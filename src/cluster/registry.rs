@@ -142,8 +142,9 @@ impl<E: Executor> Registry<E> {
             let answers =
                 self.call(|scripts| keys.iter().map(|key| scripts.read_node.call(&[key])).collect())?;
             for (id, answer) in ids.iter().zip(answers) {
-                let (now_ms, fields): (u64, HashMap<String, String>) = from_redis_value(answer)?;
-                nodes.extend(NodeRecord::read(id, &fields, now_ms));
+                // What is no text was written by no node.
+                let record: Result<(u64, HashMap<String, String>), _> = from_redis_value(answer);
+                nodes.extend(record.ok().and_then(|(now_ms, fields)| NodeRecord::read(id, &fields, now_ms)));
             }
         }
         nodes.retain(|node| node.beat_age <= expiry);
@@ -154,7 +155,8 @@ impl<E: Executor> Registry<E> {
     fn node_ids(&mut self) -> RedisResult<Vec<String>> {
         let mut command = cmd("SMEMBERS");
         command.arg(self.names.nodes());
-        Ok(from_redis_value(first(self.call(|_| vec![command.clone()])?))?)
+        let ids: Vec<Vec<u8>> = from_redis_value(first(self.call(|_| vec![command.clone()])?))?;
+        Ok(ids.into_iter().filter_map(|id| String::from_utf8(id).ok()).collect())
     }
 
     /// The command that makes a node's name known.
@@ -181,6 +183,15 @@ impl<E: Executor> Registry<E> {
 
 fn is_unknown_script(error: &RedisError) -> bool {
     executor::is_any(error, |kind| kind == ServerErrorKind::NoScript)
+}
+
+/// Whether a key was not of the kind that it has to be.
+fn is_wrong_type(error: &RedisError) -> bool {
+    const CODE: &str = "WRONGTYPE";
+    match error.clone().into_server_errors() {
+        Some(errors) => errors.iter().any(|(_, error)| error.code() == CODE),
+        None => error.code() == Some(CODE),
+    }
 }
 
 /// The answer to the first command.

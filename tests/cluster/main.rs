@@ -24,6 +24,7 @@ mod partition;
 mod repair;
 mod rights;
 mod routing;
+mod strangers;
 mod strays;
 mod topologies;
 

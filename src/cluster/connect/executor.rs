@@ -12,11 +12,15 @@ impl Executor for Commands {
 }
 
 impl From<LinkError> for RedisError {
-    /// Keeps apart what the registry does: a script that is not loaded.
+    /// Keeps apart what the registry does: a script that is not loaded, and a
+    /// key that is not of the kind it has to be.
     fn from(error: LinkError) -> Self {
         let kind = match &error {
             LinkError::Command { code, .. } if code == "NOSCRIPT" => {
                 ErrorKind::Server(ServerErrorKind::NoScript)
+            }
+            LinkError::Command { code, detail } if code == "WRONGTYPE" => {
+                return redis::make_extension_error(code.clone(), Some(detail.clone()));
             }
             LinkError::Command { .. } => ErrorKind::Server(ServerErrorKind::ResponseError),
             _ => ErrorKind::Io,

@@ -15,11 +15,9 @@ use crate::hub::gather::{RemoteNode, Report};
 use crate::metrics::Counter;
 use crate::reactor::message::ReplyTo;
 
-/// Between attempts to reach Redis: at first, and at most; each is jittered.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
 /// A connection to Redis and what depends on it.
 pub(super) struct Link {
+    since: Instant,
     pub(super) registry: Registry<Commands>,
     pub(super) me: Member,
     pub(super) router: Router,
@@ -56,12 +54,11 @@ impl Publisher {
         match self.try_connect() {
             Ok(link) => {
                 log::info!("joined the cluster as {} (incarnation {})", link.me.node, link.me.incarnation);
-                self.failures = 0;
                 self.link = Some(link);
                 self.overview.set_state(LinkState::Joining);
             }
             Err(error) => {
-                if self.failures == 0 {
+                if self.backoff.is_first() {
                     log::warn!("Redis cannot be reached, serving this node's clients alone: {error}");
                 }
                 self.put_off(now);
@@ -89,6 +86,7 @@ impl Publisher {
         let router = Router::new(me.clone(), self.plan.bounds, self.shared.started)?;
         self.ear.listen(incarnation);
         Ok(Link {
+            since: Instant::now(),
             registry,
             me,
             router,
@@ -111,15 +109,13 @@ impl Publisher {
         self.shared.metrics.node().add(Counter::ClusterLinkLosses, 1);
         self.overview.set_state(LinkState::Down);
         self.carry_out(link.router.give_up());
-        self.put_off(Instant::now());
+        let now = Instant::now();
+        self.backoff.lasted(now.saturating_duration_since(link.since));
+        self.put_off(now);
     }
 
     fn put_off(&mut self, now: Instant) {
-        let bound = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
-        self.failures = self.failures.saturating_add(1);
-        // Full jitter, so that nodes do not come back in step; never at once.
-        let wait = bound.mul_f64(fastrand::f64()).max(RETRY.0 / 2);
-        self.retry_at = now + wait;
+        self.retry_at = now + self.backoff.wait(fastrand::f64());
     }
 
     /// While there is no link: whoever wants to know is told; users are listed anew when there is one.

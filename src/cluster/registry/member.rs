@@ -24,14 +24,13 @@ impl Member {
         Member { node: node.into(), incarnation }
     }
 
-    /// Reads a row: node, incarnation, node, incarnation, … An entry whose
-    /// incarnation is no number is nobody's.
+    /// Reads a row: node, incarnation, node, incarnation, … An entry that is
+    /// no text, or whose incarnation is no number, is nobody's.
     pub(super) fn read_row(row: Value) -> Result<Vec<Member>, ParsingError> {
-        let row: Vec<(String, String)> = from_redis_value(row)?;
-        let mut members: Vec<Member> = row
-            .into_iter()
-            .filter_map(|(node, incarnation)| Some(Member::new(node, incarnation.parse().ok()?)))
-            .collect();
+        let row: Vec<(Vec<u8>, Vec<u8>)> = from_redis_value(row)?;
+        let text = |bytes| String::from_utf8(bytes).ok();
+        let member = |(node, incarnation)| Some(Member::new(text(node)?, text(incarnation)?.parse().ok()?));
+        let mut members: Vec<Member> = row.into_iter().filter_map(member).collect();
         members.sort_unstable();
         Ok(members)
     }

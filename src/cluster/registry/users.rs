@@ -60,7 +60,11 @@ impl<E: Executor> Registry<E> {
             let index = self.index(&users);
             // Afterwards too: who was declared dead in between has to know.
             self.enlist(me, &[], &[index])?;
-            for answer in answers {
+            for (user, answer) in users.iter().zip(answers) {
+                if let Value::Int(_) = answer {
+                    let key = self.names.user(user);
+                    log::warn!("{key} in Redis is no hash: other nodes cannot find the user");
+                }
                 registered.push(found(me, answer)?);
             }
         }
@@ -104,12 +108,29 @@ impl<E: Executor> Registry<E> {
         for users in users.chunks(COMMANDS_MAX) {
             let names = self.names.clone();
             let answers =
-                self.call(|_| users.iter().map(|user| on_row("HGETALL", &names, user.as_ref())).collect())?;
+                self.call(|_| users.iter().map(|user| on_row("HGETALL", &names, user.as_ref())).collect());
+            let answers = match answers {
+                Err(error) if super::is_wrong_type(&error) => self.lookup_each(users)?,
+                answers => answers?,
+            };
             for answer in answers {
                 found.push(Member::read_row(answer)?);
             }
         }
         Ok(found)
+    }
+
+    /// The rows of users of whom one has a key that is no row: that one is nowhere.
+    fn lookup_each(&mut self, users: &[impl AsRef<str>]) -> RedisResult<Vec<Value>> {
+        let mut rows = Vec::with_capacity(users.len());
+        for user in users {
+            let row = on_row("HGETALL", &self.names, user.as_ref());
+            match self.call(|_| vec![row.clone()]) {
+                Err(error) if super::is_wrong_type(&error) => rows.push(Value::Array(Vec::new())),
+                answers => rows.push(super::first(answers?)),
+            }
+        }
+        Ok(rows)
     }
 
     /// The users that come after `after` in the order of their ids' bytes, from
@@ -215,10 +236,13 @@ fn on_row(name: &str, names: &Names, user: &str) -> Cmd {
 }
 
 /// What the row was before `me` was entered; no row if a newer incarnation of
-/// the same node is there.
+/// the same node is there, and a number if the key holds something else.
 fn found(me: &Member, before: Value) -> Result<Registered, RegistryError> {
     if before == Value::Nil {
         return Err(RegistryError::NotMember);
+    }
+    if let Value::Int(_) = before {
+        return Ok(Registered { others: Vec::new(), came_online: true });
     }
     let mut others = Member::read_row(before)?;
     let came_online = others.is_empty();
@@ -256,6 +280,7 @@ mod tests {
             assert_eq!(found, Registered { others, came_online });
         };
         check(row(&[]), &[], true);
+        check(Value::Int(0), &[], true);
         check(row(&["a", "6"]), &[], false);
         check(row(&["b", "1", "a", "7"]), &[("b", 1)], false);
         assert!(matches!(found(&me, Value::Nil), Err(RegistryError::NotMember)));

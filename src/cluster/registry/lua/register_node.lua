@@ -9,9 +9,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local incarnation = math.max(tonumber(ARGV[1]), now)
 local predecessor = redis.call('HGET', KEYS[1], 'incarnation')
-if predecessor then incarnation = math.max(incarnation, tonumber(predecessor) + 1) end
+if predecessor then incarnation = math.max(incarnation, (tonumber(predecessor) or 0) + 1) end
 for _, buried in ipairs(redis.call('HKEYS', KEYS[2])) do
-    incarnation = math.max(incarnation, tonumber(buried) + 1)
+    incarnation = math.max(incarnation, (tonumber(buried) or 0) + 1)
 end
 local text = string.format('%.0f', incarnation)
 if predecessor then

@@ -4,7 +4,8 @@
 -- ARGV: incarnation, lease in milliseconds, claimant, how many users.
 local lease = redis.call('HGET', KEYS[1], ARGV[1])
 if not lease or string.match(lease, '^%d+ (.*)$') ~= ARGV[3] then return false end
-local users = redis.call('SRANDMEMBER', KEYS[2], ARGV[4])
+local users = redis.pcall('SRANDMEMBER', KEYS[2], ARGV[4])
+if users.err then users = {} end
 if #users == 0 then
     redis.call('HDEL', KEYS[1], ARGV[1])
 else

@@ -1,10 +1,11 @@
 -- Notes that a user is no longer on a node, unless a newer incarnation of the node has registered the user.
 -- Returns the row as it is now: node, incarnation, …
 -- KEYS: row of the user. ARGV: node, incarnation, channel and text of the event that the user is offline.
-local row = redis.call('HGETALL', KEYS[1])
+local row = redis.pcall('HGETALL', KEYS[1])
+if row.err then return {} end
 local rest = {}
 for i = 1, #row, 2 do
-    if row[i] ~= ARGV[1] or tonumber(row[i + 1]) > tonumber(ARGV[2]) then
+    if row[i] ~= ARGV[1] or (tonumber(row[i + 1]) or 0) > tonumber(ARGV[2]) then
         table.insert(rest, row[i])
         table.insert(rest, row[i + 1])
     end
