@@ -37,7 +37,14 @@ const LAYERS: &[(&[&str], &[&str])] = &[
     ),
     (&["hub", "drain"], &["crate::reactor", "crate::server", "crate::ws", "crate::http", "crate::config"]),
     (
-        &["cluster/wire", "cluster/streams", "cluster/router", "cluster/sources"],
+        &[
+            "cluster/wire",
+            "cluster/streams",
+            "cluster/router",
+            "cluster/sources",
+            "cluster/publisher/changes",
+            "cluster/publisher/backoff",
+        ],
         &["crate::server", "crate::admin", "crate::http", "crate::config"],
     ),
     (
