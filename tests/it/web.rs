@@ -148,9 +148,15 @@ impl Web {
     /// As [`Web::read_more`], and how the stream broke if it did.
     pub(crate) fn try_read_more(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 16 * 1024];
-        let count = match self.tls.as_deref_mut() {
-            None => self.stream.read(&mut bytes)?,
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut bytes)?,
+        let count = loop {
+            let count = match self.tls.as_deref_mut() {
+                None => self.stream.read(&mut bytes),
+                Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut bytes),
+            };
+            // A read with a timeout ends so when its process was frozen for a while.
+            if !count.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+                break count?;
+            }
         };
         self.buffer.extend_from_slice(&bytes[..count]);
         Ok(count > 0)
