@@ -62,6 +62,10 @@ pub const TLS_KEPT_BYTES: usize = 32 * 1024;
 /// fit a buffer that is used for all.
 pub const TLS_SEAL_BYTES: usize = 64 * 1024;
 
+/// TLS handshakes that an address may begin for each WebSocket it may open: calls
+/// of the API and probes take one too, and so does whoever is refused politely.
+pub const TLS_HANDSHAKES_PER_CONNECTION: u32 = 4;
+
 /// A file of certificates or of a key.
 pub const TLS_FILE_BYTES: u64 = 1024 * 1024;
 

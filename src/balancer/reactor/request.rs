@@ -100,6 +100,13 @@ impl Reactor {
                     return true;
                 }
                 let rest = std::mem::take(&mut opening.request);
+                // A connection of the proxy's own stands for nobody.
+                if let Some(source) = header.source
+                    && !self.admits_handshake(source.ip())
+                {
+                    self.end(slot, Ended::AddressRate);
+                    return false;
+                }
                 self.begin_client_tls(slot, rest)
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 //! here is where the two differ.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -60,6 +61,16 @@ impl Tls {
 }
 
 impl Reactor {
+    /// Whether a client at this address may begin a handshake, if TLS is spoken
+    /// at all; counted if not.
+    pub(super) fn admits_handshake(&self, peer: IpAddr) -> bool {
+        let (rate, trusted) = (self.config.connections_per_address, &self.config.trusted_proxies);
+        let admitted =
+            self.tls.identity.is_none() || self.shared.handshakes.admits(peer, rate, trusted, self.now);
+        self.count(Counter::TlsRefusedAddress, u64::from(!admitted));
+        admitted
+    }
+
     /// From the client's next byte on TLS is spoken, `received` being what has
     /// come already. False when it ended of that.
     pub(super) fn begin_client_tls(&mut self, slot: u32, mut received: Vec<u8>) -> bool {

@@ -335,3 +335,41 @@ fn a_full_node_does_not_answer_what_cannot_be_understood() {
     drop(waiting);
     only.assert_alive();
 }
+
+#[test]
+fn an_address_that_begins_too_many_handshakes_is_turned_away() {
+    let args = ["--ws-port", "auto", "--tls-listener", "ws", "--reactors", "2"];
+    let limit = ["--connections-per-address", "2/3600"];
+    let check = |args: &[&str], taken: usize, upgraded: usize| {
+        let secure = Secure::start(args);
+        let door = secure.node.ws.unwrap();
+        let begin = || Web::connect_from([127, 0, 0, 9], door).secure(&secure.config);
+        let answers: Vec<bool> =
+            (0..taken).map(|_| Socket::try_over(begin().unwrap(), "/").is_ok()).collect();
+        assert_eq!(answers.iter().filter(|answer| **answer).count(), upgraded, "{args:?}");
+        (secure, door)
+    };
+    let (secure, door) = check(&[&args[..], &limit[..]].concat(), 8, 2);
+    for _ in 0..3 {
+        // Nothing is computed for it: the connection ends before a byte of an answer.
+        let mut web = Web::connect_from([127, 0, 0, 9], door);
+        let hello = client_hello(&secure.config);
+        let _ = web.try_send(&hello);
+        while web.read_more() {}
+        assert_eq!(web.buffer, b"");
+    }
+    let outcome = |outcome: &str| format!(r#"throng_tls_handshakes_total{{outcome="{outcome}"}}"#);
+    let count = |name: &str| secure.node.metric(&outcome(name));
+    assert_eq!((count("full") + count("resumed"), count("address_rate"), count("failed")), (8, 3, 0));
+    assert_eq!(secure.node.metric(r#"throng_handshakes_total{outcome="address_rate"}"#), 6);
+    // Others are not concerned, nor is what speaks no TLS.
+    let other = Web::connect_from([127, 0, 0, 10], door).secure(&secure.config).unwrap();
+    assert_eq!(Socket::over(other, "/").json()["type"], "welcome");
+    for _ in 0..20 {
+        let mut plain = Web::connect_from([127, 0, 0, 9], secure.node.http);
+        assert_eq!(plain.request("GET", "/livez", "", "").status, 200);
+    }
+    // A proxy's handshakes are those of its clients, who count by themselves.
+    check(&[&args[..], &limit[..], &["--trusted-proxy", "127.0.0.9"]].concat(), 20, 2);
+    check(&args, 20, 20);
+}
