@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
 
@@ -245,6 +246,25 @@ fn clients_show_certificates_where_that_is_asked_for() {
         let failed = if nobody { 4 } else { 6 };
         let sample = format!("throng_tls_handshakes_total{{outcome=\"failed\"}} {failed}\n");
         eventually(&sample, || metrics().contains(&sample));
+    }
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_not_resumed() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (shown, ca) = (authority.server("server"), clients.ca());
+    let node = Launch::serve(&[&shown.flags()[..], &["--tls-client-ca", text(&ca)]].concat()).start();
+    for version in VERSIONS {
+        // Long enough to connect with it, however slow the machine is.
+        let config = (1u64..)
+            .map(|seconds| clients.client_for("short", Duration::from_secs(seconds.pow(2))))
+            .map(|who| authority.trusting_as(&[version], &who))
+            .find(|config| is_served(&node, config.clone()))
+            .unwrap();
+        let mut without_tickets = config.clone();
+        without_tickets.resumption = Resumption::disabled();
+        eventually("it has expired", || !is_served(&node, without_tickets.clone()));
+        assert!(!is_served(&node, config), "{version:?}");
     }
 }
 
