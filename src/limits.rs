@@ -66,6 +66,10 @@ pub const TLS_SEAL_BYTES: usize = 64 * 1024;
 /// of the API and probes take one too, and so does whoever is refused politely.
 pub const TLS_HANDSHAKES_PER_CONNECTION: u32 = 4;
 
+/// Steps of TLS handshakes in one turn, most of which cost a signature: the rest
+/// wait for the next, so that a crowd of newcomers does not hold up who is connected.
+pub const TLS_HANDSHAKES_PER_TURN: usize = 32;
+
 /// A file of certificates or of a key.
 pub const TLS_FILE_BYTES: u64 = 1024 * 1024;
 

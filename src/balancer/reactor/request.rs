@@ -15,6 +15,14 @@ use crate::trace::{TRACEPARENT, TraceId};
 
 impl Reactor {
     /// The client has sent something, or ended its direction.
+    pub(super) fn request_is_ready(&mut self, slot: u32) {
+        match self.is_in_handshake(slot) {
+            true => self.queue_handshake(slot),
+            false => self.read_request(slot),
+        }
+    }
+
+    /// Reads what the client has sent.
     pub(super) fn read_request(&mut self, slot: u32) {
         while let Some(pair) = self.table.get(slot) {
             let is_reading = matches!(pair.step(), Some(Step::Proxy | Step::Head));

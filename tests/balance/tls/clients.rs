@@ -456,6 +456,30 @@ fn a_balancer_does_not_start_with_files_that_cannot_be_used() {
 }
 
 #[test]
+fn a_crowd_that_comes_at_once_is_taken_in_parts() {
+    /// Handshakes begun in one turn.
+    const PART: usize = 32;
+    const CROWD: usize = 10 * PART;
+    let stub = Stub::start();
+    let secure = in_front_of(&stub, &["--reactors", "1"]);
+    let mut crowd: Vec<Web> = (0..CROWD).map(|_| Web::connect(secure.balancer.http)).collect();
+    let metric = |name: &str| secure.balancer.metric(name) as usize;
+    eventually("all are accepted", || metric(r#"throng_balancer_sockets{reactor="0"}"#) >= CROWD);
+    let before = metric("throng_balancer_reactor_turns_total");
+    let tls =
+        rustls::ClientConnection::new(secure.balancer.tls.clone().unwrap(), "localhost".try_into().unwrap());
+    let mut hello = Vec::new();
+    tls.unwrap().write_tls(&mut hello).unwrap();
+    // All of them have something to say when it looks again.
+    secure.balancer.process.signal(libc::SIGSTOP);
+    crowd.iter_mut().for_each(|web| web.send(&hello));
+    secure.balancer.process.signal(libc::SIGCONT);
+    crowd.iter_mut().for_each(|web| assert!(web.read_more()));
+    let turns = metric("throng_balancer_reactor_turns_total") - before;
+    assert!(turns >= CROWD / PART, "{turns} turns");
+}
+
+#[test]
 fn an_address_that_begins_too_many_handshakes_is_turned_away() {
     let limit = ["--connections-per-address", "1/3600"];
     let (authority, stub) = (Authority::new(), Stub::start());

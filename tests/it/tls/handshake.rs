@@ -357,6 +357,25 @@ fn a_full_node_does_not_answer_what_cannot_be_understood() {
 }
 
 #[test]
+fn a_crowd_that_comes_at_once_is_taken_in_parts() {
+    /// Handshakes begun in one turn.
+    const PART: usize = 32;
+    const CROWD: usize = 10 * PART;
+    let secure = Secure::start(&["--ws-port", "auto", "--tls-listener", "ws", "--reactors", "1"]);
+    let mut crowd: Vec<Web> = (0..CROWD).map(|_| Web::connect(secure.node.ws.unwrap())).collect();
+    let accepted = || secure.node.metric(r#"throng_sockets{reactor="0"}"#) as usize >= CROWD;
+    eventually("all are accepted", accepted);
+    let turns = || secure.node.metric("throng_reactor_turns_total") as usize;
+    let before = turns();
+    // All of them have something to say when it looks again.
+    secure.node.process.signal(libc::SIGSTOP);
+    crowd.iter_mut().for_each(|web| web.send(client_hello(&secure.config)));
+    secure.node.process.signal(libc::SIGCONT);
+    crowd.iter_mut().for_each(|web| assert!(web.read_more()));
+    assert!(turns() - before >= CROWD / PART, "{before} to {}", turns());
+}
+
+#[test]
 fn an_address_that_begins_too_many_handshakes_is_turned_away() {
     let args = ["--ws-port", "auto", "--tls-listener", "ws", "--reactors", "2"];
     let limit = ["--connections-per-address", "2/3600"];
