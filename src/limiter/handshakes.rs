@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::AddressLimiter;
 use crate::config::AddressRate;
 use crate::forwarded;
-use crate::limits::TLS_HANDSHAKES_PER_CONNECTION;
+use crate::limits::{TLS_HANDSHAKES_PER_CONNECTION, TLS_HANDSHAKES_PER_SECOND};
 
 /// Counts the TLS handshakes that peers begin; shared by all reactors.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl HandshakeLimiter {
     /// Whether `peer`, the other end of a connection, may begin a handshake;
     /// if so, it counts. In one window an address may begin
     /// [`TLS_HANDSHAKES_PER_CONNECTION`] times as many as it may open
-    /// WebSockets. Without a `rate` there is no limit, and none for
+    /// WebSockets, and [`TLS_HANDSHAKES_PER_SECOND`]. Without a `rate` there is no limit, and none for
     /// `trusted` proxies, whose handshakes stand for many clients. `now_ms` must
     /// not run backwards.
     pub fn admits(&self, peer: IpAddr, rate: Option<AddressRate>, trusted: &[IpNet], now_ms: u64) -> bool {
@@ -30,7 +30,11 @@ impl HandshakeLimiter {
         if forwarded::is_trusted(peer, trusted) {
             return true;
         }
-        let max = rate.connections.saturating_mul(TLS_HANDSHAKES_PER_CONNECTION);
+        let seconds = u32::try_from(rate.window.as_secs()).unwrap_or(u32::MAX);
+        let max = rate
+            .connections
+            .saturating_mul(TLS_HANDSHAKES_PER_CONNECTION)
+            .saturating_add(seconds.saturating_mul(TLS_HANDSHAKES_PER_SECOND));
         self.0.admit(peer, max, rate.window, now_ms).is_ok()
     }
 }
@@ -55,13 +59,19 @@ mod tests {
         let check = |rate, trusted: &[&str], expected| {
             assert_eq!(admitted("10.0.0.1", rate, trusted, 1000), expected, "{rate:?} {trusted:?}");
         };
-        check(Some((5, 60)), &[], 5 * TLS_HANDSHAKES_PER_CONNECTION);
-        check(Some((5, 60)), &["192.0.2.0/24"], 5 * TLS_HANDSHAKES_PER_CONNECTION);
+        check(Some((5, 60)), &[], 5 * TLS_HANDSHAKES_PER_CONNECTION + 60 * TLS_HANDSHAKES_PER_SECOND);
+        check(
+            Some((5, 60)),
+            &["192.0.2.0/24"],
+            5 * TLS_HANDSHAKES_PER_CONNECTION + 60 * TLS_HANDSHAKES_PER_SECOND,
+        );
         check(Some((5, 60)), &["10.0.0.0/8"], 1000);
-        check(Some((u32::MAX, 1)), &[], 1000);
+        check(Some((u32::MAX, u64::MAX)), &[], 1000);
         check(None, &[], 1000);
         let manual = include_str!("../../docs/configuration.md");
-        let stated = format!("begin {TLS_HANDSHAKES_PER_CONNECTION} times as many TLS handshakes");
+        assert_eq!(TLS_HANDSHAKES_PER_SECOND, 1, "as the manual says");
+        let stated =
+            format!("begin {TLS_HANDSHAKES_PER_CONNECTION} times as many TLS handshakes and one a second");
         assert_eq!(manual.matches(&stated).count(), 2, "of a node and of a balancer");
         assert_eq!(admitted("::ffff:10.0.0.1", Some((1, 60)), &["10.0.0.1/32"], 1000), 1000, "mapped");
     }
