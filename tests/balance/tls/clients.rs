@@ -461,7 +461,8 @@ fn a_crowd_that_comes_at_once_is_taken_in_parts() {
     const PART: usize = 32;
     const CROWD: usize = 10 * PART;
     let stub = Stub::start();
-    let secure = in_front_of(&stub, &["--reactors", "1"]);
+    // However long this takes, nobody is late.
+    let secure = in_front_of(&stub, &["--reactors", "1", "--handshake-timeout", "1m"]);
     let mut crowd: Vec<Web> = (0..CROWD).map(|_| Web::connect(secure.balancer.http)).collect();
     let metric = |name: &str| secure.balancer.metric(name) as usize;
     eventually("all are accepted", || metric(r#"throng_balancer_sockets{reactor="0"}"#) >= CROWD);
