@@ -62,6 +62,18 @@ pub const TLS_KEPT_BYTES: usize = 32 * 1024;
 /// fit a buffer that is used for all.
 pub const TLS_SEAL_BYTES: usize = 64 * 1024;
 
+/// TLS handshakes that an address may begin for each WebSocket it may open: calls
+/// of the API take one too, and so does whoever is refused politely.
+pub const TLS_HANDSHAKES_PER_CONNECTION: u32 = 4;
+
+/// TLS handshakes that an address may begin besides, so that probes find the
+/// process alive however few WebSockets one address may open.
+pub const TLS_HANDSHAKES_PER_SECOND: u32 = 1;
+
+/// Steps of TLS handshakes in one turn, most of which cost a signature: the rest
+/// wait for the next, so that a crowd of newcomers does not hold up who is connected.
+pub const TLS_HANDSHAKES_PER_TURN: usize = 32;
+
 /// A file of certificates or of a key.
 pub const TLS_FILE_BYTES: u64 = 1024 * 1024;
 

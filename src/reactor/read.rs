@@ -36,6 +36,9 @@ impl Reactor {
     }
 
     pub(super) fn readable(&mut self, slot: u32, until: Until) {
+        if self.is_in_handshake(slot) {
+            return self.queue_handshake(slot);
+        }
         if let Some(mut reader) = self.reader.take() {
             self.read(slot, &mut reader, until);
             self.reader = Some(reader);
@@ -57,25 +60,28 @@ impl Reactor {
     pub(super) fn read_leftovers(&mut self) {
         let mut slots = std::mem::take(&mut self.read_again);
         for slot in slots.drain(..) {
-            if let Some(mut reader) = self.reader.take() {
-                self.read_leftover(slot, &mut reader);
-                self.reader = Some(reader);
-            }
+            self.read_leftover(slot);
         }
         // Those that asked for yet another turn were pushed meanwhile.
         slots.append(&mut self.read_again);
         self.read_again = slots;
     }
 
-    fn read_leftover(&mut self, slot: u32, reader: &mut Reader) {
-        let Some(row) = self.table.get(slot).filter(|row| row.is(Flag::ReadAgain)) else { return };
+    /// Reads one of them; false if it has ended, or was read since.
+    pub(super) fn read_leftover(&mut self, slot: u32) -> bool {
+        let Some(row) = self.table.get(slot).filter(|row| row.is(Flag::ReadAgain)) else { return false };
         row.set(Flag::ReadAgain, false);
-        match row.phase {
-            Phase::Http => self.resume_requests(slot, reader),
-            Phase::Open | Phase::CloseSent => self.resume_frames(slot, reader),
-            Phase::Flushing | Phase::Lingering | Phase::Dead => {}
+        let phase = row.phase;
+        if let Some(mut reader) = self.reader.take() {
+            match phase {
+                Phase::Http => self.resume_requests(slot, &mut reader),
+                Phase::Open | Phase::CloseSent => self.resume_frames(slot, &mut reader),
+                Phase::Flushing | Phase::Lingering | Phase::Dead => {}
+            }
+            self.read(slot, &mut reader, Until::WouldBlock);
+            self.reader = Some(reader);
         }
-        self.read(slot, reader, Until::WouldBlock);
+        true
     }
 
     fn read(&mut self, slot: u32, reader: &mut Reader, until: Until) {

@@ -15,6 +15,14 @@ use crate::trace::{TRACEPARENT, TraceId};
 
 impl Reactor {
     /// The client has sent something, or ended its direction.
+    pub(super) fn request_is_ready(&mut self, slot: u32) {
+        match self.is_in_handshake(slot) {
+            true => self.queue_handshake(slot),
+            false => self.read_request(slot),
+        }
+    }
+
+    /// Reads what the client has sent.
     pub(super) fn read_request(&mut self, slot: u32) {
         while let Some(pair) = self.table.get(slot) {
             let is_reading = matches!(pair.step(), Some(Step::Proxy | Step::Head));
@@ -100,6 +108,13 @@ impl Reactor {
                     return true;
                 }
                 let rest = std::mem::take(&mut opening.request);
+                // A connection of the proxy's own stands for nobody.
+                if let Some(source) = header.source
+                    && !self.admits_handshake(source.ip())
+                {
+                    self.end(slot, Ended::AddressRate);
+                    return false;
+                }
                 self.begin_client_tls(slot, rest)
             }
             Err(error) => {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::scripted::Scripted;
 use super::{at, client, span, url};
+use crate::authority::{Authority, text};
 use crate::node::{Launch, Node};
 
 /// Waits shorter than a person would want, so that a test does not.
@@ -163,6 +164,30 @@ fn a_refusal_for_good_is_the_end() {
     stubborn.next_times("connected", 3);
     let (sums, code) = stubborn.end();
     assert_eq!((code, &sums["refused"]), (0, &json!(0)), "{sums:#}");
+}
+
+#[test]
+fn a_certificate_that_was_good_once_is_waited_for() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (good, bad) = (authority.server("good"), stranger.server("bad"));
+    let first = Node::start(&good.flags());
+    let url = format!("wss://localhost:{}/ws", first.http.port());
+    let ca = authority.ca();
+    let args = [&["--ca-file", text(&ca)][..], &QUICK].concat();
+    let mut one = client(&url, &args);
+    one.next("welcomed");
+    first.process.signal(libc::SIGKILL);
+    one.next("disconnected");
+    let second = again(&first, &bad.flags());
+    while !one.next("failed")["why"].as_str().unwrap().contains("TLS") {}
+    // Who never saw a good one may have the wrong address, or trust the wrong authority.
+    assert_eq!(client(&url, &args).ended().1, 3);
+    second.process.signal(libc::SIGKILL);
+    let third = again(&second, &good.flags());
+    one.next("connected");
+    let (sums, code) = one.end();
+    assert_eq!((code, &sums["refused"]), (0, &json!(0)), "{sums:#}");
+    drop(third);
 }
 
 #[test]
