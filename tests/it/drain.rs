@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::node::{DEADLINE, Node, eventually};
+use crate::node::{DEADLINE, Launch, Node, eventually};
+use crate::process::File;
 use crate::socket::{self, CLOSE, FIN, Socket};
 
 /// What a client saw of a drain.
@@ -273,6 +274,28 @@ fn who_does_not_answer_is_cut_off_at_the_deadline() {
     assert_eq!(node.process.wait().code(), Some(0));
     let summary = node.process.log_line("drained in");
     assert!(summary.contains(" cut off") && !summary.contains(" 0 cut off"), "{summary}");
+}
+
+#[test]
+fn a_drain_keeps_the_times_it_began_with() {
+    let times = |window: &str, timeout: &str| {
+        format!("lame_duck = \"3s\"\ndrain_window = \"{window}\"\ndrain_timeout = \"{timeout}\"\n")
+    };
+    let file = File::new("drain-times.toml", &times("0s", "20s"));
+    let mut node = Launch::serve(&["--config", file.path(), "--reactors", "2"]).start();
+    let mut clients: Vec<Socket> = (0..8).map(|n| node.user(&format!("client-{n}"))).collect();
+    node.process.signal(libc::SIGTERM);
+    node.process.log_line("draining: not ready");
+    file.write(&times("1h", "2h"));
+    node.process.signal(libc::SIGHUP);
+    node.process.log_line("reloaded: changed");
+    node.process.log_line("closing them over 0 s");
+    for client in &mut clients {
+        let notice = client.json();
+        assert_eq!((&notice["type"], &notice["reconnect_after_ms"]), (&"shutdown".into(), &0.into()));
+        assert_eq!(client.closed_with().0, 1012);
+    }
+    assert_eq!(node.process.wait().code(), Some(0));
 }
 
 #[test]
