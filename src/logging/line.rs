@@ -68,7 +68,9 @@ pub(super) fn line(format: LogFormat, time: SystemTime, said: &Said<'_>) -> Stri
             let line =
                 JsonLine { timestamp: time.to_string(), level: level.as_str(), target, message, fields };
             // Strings always serialise.
-            let mut line = serde_json::to_string(&line).unwrap_or_default();
+            let json = serde_json::to_string(&line).unwrap_or_default();
+            let mut line = String::with_capacity(json.len() + 1);
+            escape_json(&json, &mut line);
             line.push('\n');
             line
         }
@@ -94,16 +96,36 @@ fn cut(message: &str) -> &str {
     &message[..end]
 }
 
-/// Appends `message` with its control characters escaped: what a peer sent must
-/// neither begin a line nor speak to a terminal.
+/// Appends `message` with what must not be shown escaped.
 fn escape(message: &str, out: &mut String) {
     for c in message.chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        if is_unfit(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
+}
+
+/// Appends JSON, in which the same stands in texts only, with that escaped as
+/// JSON has it: it says what it said.
+fn escape_json(json: &str, out: &mut String) {
+    for c in json.chars() {
+        if is_unfit(c) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+/// What a peer sent must neither begin a line, nor speak to a terminal, nor
+/// have it show the rest of the line in another order.
+fn is_unfit(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]
@@ -122,6 +144,11 @@ mod tests {
             LogFormat::Text,
             "a\nb\u{1b}[0m",
             "1970-01-01T00:00:00.000Z INFO  throng::x: a\\nb\\u{1b}[0m\n",
+        );
+        check(
+            LogFormat::Text,
+            "\u{9b}\u{202e}x",
+            "1970-01-01T00:00:00.000Z INFO  throng::x: \\u{9b}\\u{202e}x\n",
         );
         check(
             LogFormat::Json,
@@ -158,7 +185,7 @@ mod tests {
         check(
             LogFormat::Json,
             "{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"level\":\"INFO\",\"target\":\"t\",\"message\":\"m\",\
-             \"user\":\"a\\n\\\"b\\\" \u{2028}\",\"bytes\":7,\"seconds\":0.25,\"client\":\"127.0.0.1\"}\n",
+             \"user\":\"a\\n\\\"b\\\" \\u2028\",\"bytes\":7,\"seconds\":0.25,\"client\":\"127.0.0.1\"}\n",
         );
     }
 }

@@ -57,7 +57,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn json_lines_are_valid_whatever_is_logged() {
     let kept = Kept::default();
     let logging = Logging::to_sink(LogFormat::Json, "trace", Box::new(kept.clone())).expect("starts");
-    let messages = ["plain", "a\nb\r\n", "\u{0}\u{7f}\u{2028}\"\\", "𝄞 é", ""];
+    let messages =
+        ["plain", "a\nb\r\n", "\u{0}\u{7f}\u{2028}\"\\", "𝄞 é", "", "\u{9b}1m\u{202e}\u{2066}\u{61c}"];
     for message in messages {
         say(&logging, Level::Error, "t\"\n", message);
     }
@@ -67,6 +68,7 @@ fn json_lines_are_valid_whatever_is_logged() {
         text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     let logged: Vec<_> = lines.iter().map(|line| line["message"].as_str().expect("text")).collect();
     assert_eq!(logged, messages);
+    assert!(!text.contains(['\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{61c}']), "{text:?}");
     assert!(lines.iter().all(|line| line["level"] == "ERROR" && line["target"] == "t\"\n"));
 }
 
