@@ -1,6 +1,6 @@
 //! How a line of the log is laid out, as text or JSON.
 //!
-//! Owns: [`line`] and the fields beside its message. Never: which lines there
+//! Owns: [`line()`] and the fields beside its message. Never: which lines there
 //! are, or where they go.
 
 use std::fmt::Write as _;
