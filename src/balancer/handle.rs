@@ -156,8 +156,8 @@ impl Crew for Threads {
         self.shared.phase.store(phase as u8, Ordering::Release);
     }
 
-    fn order_close(&self) {
-        order(&self.orders, || Order::Close);
+    fn order_close(&self, window: Duration) {
+        order(&self.orders, || Order::Close { window });
     }
 
     fn order_abort(&self) {

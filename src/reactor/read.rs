@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::connection::{Flag, Phase};
+use super::connection::{Connection, Flag, Phase};
 use super::{Reactor, Reader};
 use crate::limits::{READ_BUDGET_BYTES, READ_BUFFER_BYTES};
 use crate::metrics::Counter;
@@ -86,10 +86,7 @@ impl Reactor {
 
     fn read(&mut self, slot: u32, reader: &mut Reader, until: Until) {
         for _ in 0..READ_BUDGET_BYTES / READ_BUFFER_BYTES {
-            let Some(row) = self.table.get(slot) else { return };
-            if row.is(Flag::ReadPaused) || row.is(Flag::Awaiting) || row.is(Flag::ReadAgain) {
-                return;
-            }
+            let Some(row) = self.table.get(slot).filter(|row| may_read(row)) else { return };
             let received = match self.sessions.get(slot) {
                 None => read_plain(&mut row.stream, &mut reader.buffer),
                 Some(_) => self.read_sealed(slot, &mut reader.buffer),
@@ -123,7 +120,10 @@ impl Reactor {
                 Err(_) => return self.end(slot, CloseReason::SocketError),
             }
         }
-        self.resume(slot);
+        // The last bytes may have made it wait: then it is resumed by what it waits for.
+        if self.table.get(slot).is_some_and(|row| may_read(row)) {
+            self.resume(slot);
+        }
     }
 
     fn take_in(&mut self, slot: u32, reader: &mut Reader, count: usize) {
@@ -152,6 +152,12 @@ impl Reactor {
             Phase::Flushing | Phase::Dead => {}
         }
     }
+}
+
+/// Whether what a connection sends may be looked at now: it waits for nothing,
+/// and is not to be read later anyway.
+fn may_read(row: &Connection) -> bool {
+    !row.is(Flag::ReadPaused) && !row.is(Flag::Awaiting) && !row.is(Flag::ReadAgain)
 }
 
 fn read_plain(socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Read> {

@@ -284,7 +284,7 @@ impl Reactor {
             match order {
                 Order::Accept if !self.open_door() => return false,
                 Order::Accept => {}
-                Order::Close => self.begin_closing(),
+                Order::Close { window } => self.begin_closing(window),
                 Order::Abort => self.abort(),
                 Order::Reload(config) => self.reload(config),
                 Order::Tls { identity, peers } => (self.tls.identity, self.tls.peers) = (identity, peers),

@@ -13,7 +13,7 @@ use crate::node::{Launch, Node};
 const QUICK: [&str; 4] = ["--backoff-first", "100ms", "--backoff-max", "300ms"];
 
 /// A little for the clocks and threads of a busy machine.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(5);
 
 /// A node like `node`, on its port.
 fn again(node: &Node, args: &[&str]) -> Node {
@@ -25,7 +25,7 @@ fn again(node: &Node, args: &[&str]) -> Node {
 fn a_drained_node_loses_nothing_it_announced() {
     const CLIENTS: usize = 50;
     let business = ["--simulate", "--simulate-interval", "100ms"];
-    let leaving = ["--lame-duck", "0s", "--drain-window", "1s", "--drain-timeout", "2s"];
+    let leaving = ["--lame-duck", "0s", "--drain-window", "1s", "--drain-timeout", "10s"];
     let mut first = Node::start(&[&business[..], &leaving].concat());
     let args = ["--connections", "50", "--simulate", "--interval", "50ms", "--name", "c"];
     let mut clients = client(&url(&first), &[&args[..], &QUICK].concat());
@@ -240,18 +240,18 @@ fn what_was_not_confirmed_is_sent_again() {
 #[test]
 fn a_silent_server_is_given_up() {
     let server = Scripted::new();
-    let mut one = client(&server.url(), &[&["--heartbeat", "150ms"][..], &QUICK].concat());
+    let mut one = client(&server.url(), &[&["--heartbeat", "1s"][..], &QUICK].concat());
     let start = Instant::now();
     let _deaf = server.accept();
     let gone = one.next("disconnected");
     assert!(gone["reason"].as_str().unwrap().contains("sign of life"), "{gone}");
     let took = start.elapsed();
-    assert!((Duration::from_millis(290)..Duration::from_millis(300) + SLACK).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(1990)..Duration::from_secs(2) + SLACK).contains(&took), "{took:?}");
     // One that answers pings stays.
     let mut alive = server.accept();
     one.next("connected");
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(700) {
+    while start.elapsed() < Duration::from_millis(3500) {
         alive.ping_is_answered();
     }
     assert_eq!(one.count("disconnected"), 1);

@@ -151,7 +151,7 @@ fn a_handshake_that_breaks_off_anywhere_harms_nobody() {
 
 #[test]
 fn who_stalls_has_as_long_as_for_any_handshake() {
-    let secure = Secure::start(&["--handshake-timeout", "300ms"]);
+    let secure = Secure::start(&["--handshake-timeout", "3s"]);
     let hello = client_hello(&secure.config);
     let start = Instant::now();
     let silent = Web::connect(secure.node.http);
@@ -184,7 +184,7 @@ fn who_stalls_has_as_long_as_for_any_handshake() {
         }
     }
     let lasted = start.elapsed();
-    assert!((Duration::from_millis(250)..Duration::from_secs(5)).contains(&lasted), "{lasted:?}");
+    assert!((Duration::from_millis(2950)..Duration::from_secs(20)).contains(&lasted), "{lasted:?}");
     secure.wait_for_closed("handshake_timeout", 5);
 }
 
