@@ -326,10 +326,14 @@ fn a_proxy_in_front_says_who_the_client_is() {
         let shown = ask(&local, "/api/query?client_id=c").json();
         assert_eq!(shown["connections"][0]["address"], source.to_string());
     }
-    // Who comes from afar changes nothing.
-    let mut far = balancer.web();
-    far.send(proxy_header("203.0.113.7:1".parse().unwrap(), here));
-    assert_eq!(far.request("POST", "/api/backends/b1/drain", "", "").status, 403);
+    // Who comes through a proxy changes nothing, from wherever it says they come.
+    let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0".to_vec();
+    let named = |source: &str| proxy_header(source.parse().unwrap(), here);
+    for header in [named("203.0.113.7:1"), named("127.0.0.1:1"), unspecified] {
+        let mut far = balancer.web();
+        far.send(header);
+        assert_eq!(far.request("POST", "/api/backends/b1/drain", "", "").status, 403);
+    }
     let mut missing = balancer.web();
     missing.send(upgrade("/ws", ""));
     missing.assert_ends();
