@@ -128,6 +128,27 @@ fn a_client_that_vanishes_is_let_go() {
 }
 
 #[test]
+fn a_client_that_vanishes_while_both_wait_is_let_go() {
+    let stub = Stub::start_narrow();
+    let balancer = in_front_of(&stub, &["--reactors", "1", "--half-close-timeout", "1h"]);
+    for reads_on in [true, false] {
+        let (mut socket, mut call) = open(Web::connect_narrow(balancer.http, 4096), &stub);
+        flood(&call.web.stream, &stub::frame(FIN | BINARY, &[7; 50_000]));
+        flood(&socket.web().stream, &socket::frame(FIN | BINARY, &[7; 50_000]));
+        assert!(balancer.metric("throng_balancer_held_bytes") > 0);
+        drop(socket);
+        // A backend that reads only when it has been read from gets on.
+        call.web.stream.write_all(&vec![0; 4 << 20]).unwrap();
+        while reads_on && call.web.read_more() {
+            call.web.buffer.clear();
+        }
+    }
+    balancer.wait_for_connections(0);
+    assert_eq!(balancer.metric("throng_balancer_held_bytes"), 0);
+    assert_eq!(balancer.metric("throng_balancer_failovers_total"), 0, "nobody was there to be lost");
+}
+
+#[test]
 fn a_handshake_has_a_time_limit() {
     let node = Node::start(&["--reactors", "1"]);
     let balancer = Balancer::over(&[node.http], &["--handshake-timeout", "300ms"]);
