@@ -93,7 +93,8 @@ impl Reactor {
                 pair.body_left -= count as u32;
                 &bytes[..count]
             }
-            _ => bytes,
+            Side::Client => bytes,
+            Side::Backend => pair.take_of_answer(bytes),
         };
         let is_last = matches!(pair.stage, Stage::Opening(_)) && pair.body_left == 0;
         if is_last {
@@ -103,6 +104,7 @@ impl Reactor {
         self.send(slot, from.other(), bytes);
         if from == Side::Backend {
             self.feed_frames(slot, bytes);
+            self.end_answer_if_whole(slot);
         }
     }
 
