@@ -86,6 +86,10 @@ pub const HTTP_HEADERS: usize = 64;
 /// A request body.
 pub const HTTP_BODY_BYTES: usize = 1024 * 1024;
 
+/// The body of a request for the balancer itself: a backend to add is no longer.
+/// It is held until it is whole, whoever sends it.
+pub const BALANCER_BODY_BYTES: usize = 16 * 1024;
+
 /// A kept-alive HTTP connection without a request.
 pub const HTTP_IDLE: Duration = Duration::from_secs(60);
 

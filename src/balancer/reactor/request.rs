@@ -11,6 +11,7 @@ use crate::balancer::head::{self, Parsed, Request, Via};
 use crate::balancer::metrics::Counter;
 use crate::balancer::proxy_protocol;
 use crate::http::Response;
+use crate::limits::BALANCER_BODY_BYTES;
 use crate::trace::{TRACEPARENT, TraceId};
 
 impl Reactor {
@@ -59,6 +60,9 @@ impl Reactor {
                 let is_whole = body.len() >= request.head.content_length;
                 if !self.is_own(&request) {
                     self.pass_on(slot, &request, &bytes, &via);
+                } else if request.head.content_length > BALANCER_BODY_BYTES {
+                    self.count(Counter::RefusedBadRequest, 1);
+                    self.answer(slot, &Response::error(413, "request body too large"), false);
                 } else if is_whole {
                     self.answer_own(slot, &request, &body[..request.head.content_length], peer);
                 } else {
