@@ -96,6 +96,11 @@ impl Drain {
         self.phase
     }
 
+    /// The times of the drain that has begun; none before.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
     /// A request to drain. The first begins it; later ones change nothing.
     pub fn handle_request(&mut self, plan: Plan, now: Instant) -> Option<Action> {
         if self.phase != Phase::Serving {

@@ -230,6 +230,12 @@ impl<'a> Head<'a> {
         self.query_pairs(key).next().and_then(decode_form)
     }
 
+    /// As [`Head::query_value`], but tells a value that is not UTF-8, `Some(None)`,
+    /// from a key that is not there.
+    pub fn query_text(&self, key: &str) -> Option<Option<Cow<'a, str>>> {
+        self.query_pairs(key).next().map(decode_form)
+    }
+
     /// The values of every `key` in the query, decoded as
     /// [`Head::query_value`] does; those that are not UTF-8 are left out.
     pub fn query_values<'s>(&self, key: &'s str) -> impl Iterator<Item = Cow<'a, str>> + use<'s, 'a> {

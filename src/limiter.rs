@@ -7,6 +7,10 @@
 //! counts in proportion to how much of it the sliding window still covers. Both
 //! halves are replaced as a whole, so nothing has to be swept.
 
+mod handshakes;
+
+pub use handshakes::HandshakeLimiter;
+
 use crate::limits;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;

@@ -62,6 +62,18 @@ pub const TLS_KEPT_BYTES: usize = 32 * 1024;
 /// fit a buffer that is used for all.
 pub const TLS_SEAL_BYTES: usize = 64 * 1024;
 
+/// TLS handshakes that an address may begin for each WebSocket it may open: calls
+/// of the API take one too, and so does whoever is refused politely.
+pub const TLS_HANDSHAKES_PER_CONNECTION: u32 = 4;
+
+/// TLS handshakes that an address may begin besides, so that probes find the
+/// process alive however few WebSockets one address may open.
+pub const TLS_HANDSHAKES_PER_SECOND: u32 = 1;
+
+/// Steps of TLS handshakes in one turn, most of which cost a signature: the rest
+/// wait for the next, so that a crowd of newcomers does not hold up who is connected.
+pub const TLS_HANDSHAKES_PER_TURN: usize = 32;
+
 /// A file of certificates or of a key.
 pub const TLS_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -73,6 +85,10 @@ pub const HTTP_HEADERS: usize = 64;
 
 /// A request body.
 pub const HTTP_BODY_BYTES: usize = 1024 * 1024;
+
+/// The body of a request for the balancer itself: a backend to add is no longer.
+/// It is held until it is whole, whoever sends it.
+pub const BALANCER_BODY_BYTES: usize = 16 * 1024;
 
 /// A kept-alive HTTP connection without a request.
 pub const HTTP_IDLE: Duration = Duration::from_secs(60);

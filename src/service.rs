@@ -7,6 +7,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -103,14 +104,14 @@ pub fn run<S: Service>(
 }
 
 fn refuse(error: &StartError) -> ExitCode {
-    eprintln!("throng: {error}");
+    // Whoever closed the stream, or filled its disk, is still told by the status.
+    let _ = writeln!(io::stderr(), "throng: {error}");
     ExitCode::from(if matches!(error, StartError::Config(_)) { EXIT_USAGE } else { EXIT_FAILED })
 }
 
 /// The line that people and scripts wait for, and its counterpart for systemd.
 fn announce(description: &str) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "throng ready {description} pid={}", std::process::id());
     if let Err(error) = written.and_then(|()| stdout.flush()) {
         log::warn!("the ready line could not be written to stdout: {error}");

@@ -37,11 +37,13 @@ pub enum Ended {
     SlowListener,
     /// The client broke the protocol of TLS, or showed no certificate that is trusted.
     TlsFailed,
+    /// An address named by a PROXY header began too many handshakes of TLS.
+    AddressRate,
 }
 
 impl Ended {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Ended; 15] = [
+    pub const ALL: [Ended; 16] = [
         Ended::Closed,
         Ended::Answered,
         Ended::ClientLeft,
@@ -57,6 +59,7 @@ impl Ended {
         Ended::BadProxyHeader,
         Ended::SlowListener,
         Ended::TlsFailed,
+        Ended::AddressRate,
     ];
 
     /// Why, when reading from a client fails.
@@ -85,6 +88,7 @@ impl Ended {
             Ended::BadProxyHeader => ("bad_proxy_header", Level::Info),
             Ended::SlowListener => ("slow_listener", Level::Info),
             Ended::TlsFailed => ("tls_failed", Level::Debug),
+            Ended::AddressRate => ("address_rate", Level::Debug),
         }
     }
 }

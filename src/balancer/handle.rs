@@ -129,7 +129,12 @@ impl Threads {
             certificate.reload();
         }
         match peers(config) {
-            Ok(peers) => self.peers = peers,
+            Ok(peers) => {
+                if let (Some(_), Some(ca)) = (&peers, &config.backend_ca) {
+                    log::info!("TLS: {} read again, for new connections to backends", ca.display());
+                }
+                self.peers = peers;
+            }
             Err(why) => log::error!("TLS: who backends have to be stays as it was: {why}"),
         }
         self.show_expiry();
@@ -156,8 +161,8 @@ impl Crew for Threads {
         self.shared.phase.store(phase as u8, Ordering::Release);
     }
 
-    fn order_close(&self) {
-        order(&self.orders, || Order::Close);
+    fn order_close(&self, window: Duration) {
+        order(&self.orders, || Order::Close { window });
     }
 
     fn order_abort(&self) {

@@ -17,15 +17,26 @@ use super::message::words;
 /// missing, it was refused, an administrator ended the connection.
 const UNWANTED: std::ops::RangeInclusive<u16> = 4001..=4003;
 
+/// What may come of trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// What was wrong may pass.
+    Passing,
+    /// The server asks for a token, or for a better one (401).
+    Unauthorized,
+    /// The server did not prove who it is, or does not speak TLS as it should. If
+    /// it did before, somebody will mend it; else the URL, or whom the client trusts, is wrong.
+    Untrusted,
+    /// It cannot help.
+    Lasting,
+}
+
 /// Why an attempt came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     /// For people.
     pub(super) why: String,
-    /// Trying again cannot help.
-    pub(super) permanent: bool,
-    /// The server asks for a token, or for a better one (401).
-    pub(super) unauthorized: bool,
+    pub(super) outlook: Outlook,
     /// What the server said about coming back.
     pub(super) advice: Advice,
 }
@@ -33,12 +44,12 @@ pub(super) struct Failure {
 impl Failure {
     /// One that may pass.
     pub(super) fn passing(why: impl Into<String>) -> Self {
-        Failure { why: why.into(), permanent: false, unauthorized: false, advice: Advice::None }
+        Failure { why: why.into(), outlook: Outlook::Passing, advice: Advice::None }
     }
 
     /// One that will not.
     pub(super) fn permanent(why: impl Into<String>) -> Self {
-        Failure { why: why.into(), permanent: true, unauthorized: false, advice: Advice::None }
+        Failure { why: why.into(), outlook: Outlook::Lasting, advice: Advice::None }
     }
 }
 
@@ -57,7 +68,9 @@ pub(super) fn judge(error: &Error, now: SystemTime) -> Failure {
 /// Judges what a socket or TLS reported.
 pub(super) fn judge_io(error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => Failure::permanent(format!("TLS: {tls}")),
+        Some(tls) => {
+            Failure { why: format!("TLS: {tls}"), outlook: Outlook::Untrusted, advice: Advice::None }
+        }
         None => Failure::passing(error.to_string()),
     }
 }
@@ -65,17 +78,22 @@ pub(super) fn judge_io(error: &io::Error) -> Failure {
 fn judge_answer(response: &Response, now: SystemTime) -> Failure {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or("no reason known");
-    let unauthorized = status == StatusCode::UNAUTHORIZED;
-    let told = if unauthorized { challenge(response).unwrap_or_default() } else { String::new() };
+    let told = match status {
+        StatusCode::UNAUTHORIZED => challenge(response).unwrap_or_default(),
+        _ => String::new(),
+    };
     let why = format!("answered {} {reason}{told}", status.as_u16());
     let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
     let advice = retry_after.and_then(|value| not_before(value, now)).map_or(Advice::None, Advice::NotBefore);
-    let may_pass = status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-        );
-    Failure { why, permanent: !may_pass, unauthorized, advice }
+    let outlook = match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+            Outlook::Passing
+        }
+        StatusCode::UNAUTHORIZED => Outlook::Unauthorized,
+        _ if status.is_server_error() => Outlook::Passing,
+        _ => Outlook::Lasting,
+    };
+    Failure { why, outlook, advice }
 }
 
 /// What is wrong with the token (RFC 6750, section 3), behind a colon.
@@ -155,17 +173,18 @@ mod tests {
 
     #[test]
     fn answers_are_judged() {
-        let check = |status, permanent| {
+        let check = |status, outlook| {
             let failure = answered(status, None);
-            assert_eq!((failure.permanent, failure.advice), (permanent, Advice::None), "{status}");
+            assert_eq!((failure.outlook, failure.advice), (outlook, Advice::None), "{status}");
             assert!(failure.why.contains(&status.to_string()), "{failure:?}");
         };
         for status in [408, 425, 429, 500, 502, 503, 504] {
-            check(status, false);
+            check(status, Outlook::Passing);
         }
-        for status in [200, 301, 400, 401, 403, 404, 405, 426] {
-            check(status, true);
+        for status in [200, 301, 400, 403, 404, 405, 426] {
+            check(status, Outlook::Lasting);
         }
+        check(401, Outlook::Unauthorized);
     }
 
     #[test]
@@ -175,8 +194,7 @@ mod tests {
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             response.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
             let failure = judge(&Error::Http(Box::new(response)), SystemTime::UNIX_EPOCH);
-            assert_eq!((failure.why.as_str(), failure.unauthorized), (expected, status == 401));
-            assert!(failure.permanent);
+            assert_eq!(failure.why, expected);
         };
         let expired = r#"Bearer error="invalid_token", error_description="the token has expired""#;
         check(401, expired, "answered 401 Unauthorized: the token has expired");
@@ -202,14 +220,14 @@ mod tests {
 
     #[test]
     fn other_errors_are_judged() {
-        let io = |kind| Error::Io(io::Error::from(kind));
-        assert!(!judge(&io(io::ErrorKind::ConnectionReset), SystemTime::UNIX_EPOCH).permanent);
+        let check = |error: Error, outlook| {
+            assert_eq!(judge(&error, SystemTime::UNIX_EPOCH).outlook, outlook, "{error}");
+        };
+        check(Error::Io(io::ErrorKind::ConnectionReset.into()), Outlook::Passing);
         let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
-        assert!(judge(&Error::Io(tls), SystemTime::UNIX_EPOCH).permanent);
-        let mismatch = Error::Protocol(ProtocolError::SecWebSocketAcceptKeyMismatch);
-        assert!(judge(&mismatch, SystemTime::UNIX_EPOCH).permanent);
-        let incomplete = Error::Protocol(ProtocolError::HandshakeIncomplete);
-        assert!(!judge(&incomplete, SystemTime::UNIX_EPOCH).permanent);
+        check(Error::Io(tls), Outlook::Untrusted);
+        check(Error::Protocol(ProtocolError::SecWebSocketAcceptKeyMismatch), Outlook::Lasting);
+        check(Error::Protocol(ProtocolError::HandshakeIncomplete), Outlook::Passing);
     }
 
     #[test]

@@ -48,12 +48,13 @@ impl FromStr for Target {
         if text.len() > URL_BYTES_MAX {
             return Err(bad("the URL is too long"));
         }
-        let uri: Uri = text.parse().map_err(|error| bad(&format!("{text:?} is no URL ({error})")))?;
+        let uri: Uri =
+            text.parse().map_err(|error| bad(&format!("{:?} is no URL ({error})", shown(text))))?;
         let tls = match uri.scheme_str() {
             Some("ws") => false,
             Some("wss") => true,
             Some(other) => return Err(bad(&format!("{other}:// is not WebSocket"))),
-            None => return Err(bad(&format!("{text:?} has no ws:// or wss://"))),
+            None => return Err(bad(&format!("{:?} has no ws:// or wss://", shown(text)))),
         };
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(bad("a user and password in the URL would be ignored"));
@@ -70,6 +71,12 @@ impl FromStr for Target {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Target { tls, host, port, path })
     }
+}
+
+/// As much of a URL as errors show: not the query, which may hold a token, nor a password.
+fn shown(text: &str) -> &str {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    text.rsplit_once('@').map_or(text, |(_, rest)| rest)
 }
 
 impl Target {
@@ -164,6 +171,22 @@ mod tests {
         check("ws://host:/", "port");
         check("ws://host:70000/", "port");
         check(&format!("ws://host/{}", "x".repeat(5000)), "too long");
+    }
+
+    #[test]
+    fn no_error_shows_a_token_or_a_password() {
+        for wrong in [
+            "ws://h:99999:1/ws?token=sesame",
+            "ws://h h/ws?token=sesame",
+            "ws://h h/ws#sesame",
+            "h/ws?token=sesame",
+            "ws://u:sesame@h:x:y/",
+            "u:sesame@h/",
+            "ws://u:sesame@h/",
+        ] {
+            let error = wrong.parse::<Target>().map_err(|error| error.to_string());
+            assert!(error.as_ref().is_err_and(|error| !error.contains("sesame")), "{error:?}");
+        }
     }
 
     #[test]

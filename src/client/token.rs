@@ -2,14 +2,13 @@
 //!
 //! Never shown itself: not in errors, not by `Debug`.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tungstenite::http::HeaderValue;
 
 use super::options::NUMBER;
 use crate::config::Secret;
+use crate::small_file;
 
 /// The longest token that is sent, in bytes. A server may take less.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -32,10 +31,9 @@ impl Token {
             Token::Fixed(token) => header(token.expose()).ok_or_else(|| "the token is not one".to_owned()),
             Token::File(path) => {
                 let name = path.to_string_lossy().replace(NUMBER, &number.to_string());
-                let mut text = String::new();
-                File::open(&name)
-                    .and_then(|file| file.take(2 * TOKEN_BYTES_MAX as u64).read_to_string(&mut text))
+                let text = small_file::read(Path::new(&name), 2 * TOKEN_BYTES_MAX as u64)
                     .map_err(|error| format!("the token file {name} cannot be read: {error}"))?;
+                let text = std::str::from_utf8(&text).unwrap_or_default();
                 header(text.trim()).ok_or_else(|| format!("the token file {name} holds no token"))
             }
         }
@@ -97,6 +95,7 @@ mod tests {
         std::fs::write(&path, "a.b\nc.d").unwrap();
         check(&token, 7, Err("-7 holds no token"));
         std::fs::remove_file(&path).unwrap();
+        check(&Token::File("/dev/zero".into()), 7, Err("it is no regular file"));
         assert!(token.is_renewable() && !Token::Fixed(Secret::new("x")).is_renewable());
     }
 }

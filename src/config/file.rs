@@ -1,7 +1,5 @@
 //! The configuration file: TOML with one key a line, every key at most once.
 
-use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -10,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::value::Shape;
 use super::{ConfigError, Key, Settings, Source, commands, key};
+use crate::small_file;
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -28,15 +27,12 @@ pub(super) fn read<C: Settings>(path: &Path) -> Result<Vec<Entry<C>>, ConfigErro
     parse(&text, path)
 }
 
-/// The text of a small file; the error is one line without the path.
+/// The text of a small regular file, links followed; the error is one line
+/// without the path. A pipe is refused: at a reload it would be waited for, or
+/// found empty, which is a configuration too.
 pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text));
-    match read {
-        Err(error) => Err(format!("cannot be read: {error}")),
-        Ok(bytes) if bytes as u64 > bytes_max => Err(format!("is larger than {bytes_max} bytes")),
-        Ok(_) => Ok(text),
-    }
+    let bytes = small_file::read(path, bytes_max).map_err(|error| format!("cannot be read: {error}"))?;
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
 }
 
 fn parse<C: Settings>(text: &str, path: &Path) -> Result<Vec<Entry<C>>, ConfigError> {

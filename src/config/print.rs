@@ -84,7 +84,8 @@ The variables that Kubernetes sets for a Service called `throng` or `throng-…`
 keys of the other command.
 
 SIGHUP reads the file again. Keys that change by a reload take effect at once; the others are named in the log and wait
-for a restart. A configuration with an error is refused as a whole, and the old one stays.
+for a restart. A drain that has begun keeps its times. A configuration with an error is refused as a whole, and the old
+one stays. The file is a regular one, not a pipe, as it is read more than once.
 
 How values are written:
 

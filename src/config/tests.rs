@@ -138,7 +138,21 @@ fn files_that_cannot_be_read() {
     );
     assert!(refused(flags(Some(Path::new("/")), &[]), &[]).starts_with("/: cannot be read: "));
     let large = TempFile::new(&"#".repeat(1024 * 1024 + 1));
-    assert!(refused(flags(Some(&large.0), &[]), &[]).ends_with(": is larger than 1048576 bytes"));
+    assert!(refused(flags(Some(&large.0), &[]), &[]).ends_with(": it is larger than 1048576 bytes"));
+    let foreign = TempFile::new("");
+    std::fs::write(&foreign.0, b"node_id = \"\xff\"").expect("written");
+    assert!(refused(flags(Some(&foreign.0), &[]), &[]).ends_with(": is not UTF-8"));
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let pipe = TempFile::new("");
+    std::fs::remove_file(&pipe.0).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(&pipe.0).status().expect("mkfifo");
+    assert!(made.success());
+    for place in [flags(Some(&pipe.0), &[]), flags(None, &[("admin_token_file", &[pipe.as_str()])])] {
+        assert!(refused(place, &[]).ends_with("cannot be read: it is no regular file"));
+    }
 }
 
 #[test]

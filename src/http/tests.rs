@@ -149,6 +149,21 @@ fn query_values_are_decoded() {
 }
 
 #[test]
+fn a_query_value_that_is_not_utf8_is_told_from_none() {
+    let check = |query: &str, expected: Option<Option<&str>>| {
+        let input = with_query(query);
+        let text = head(&input).query_text("user_id");
+        assert_eq!(text.as_ref().map(Option::as_deref), expected, "{query}");
+    };
+    check("user_id=ann&user_id=%ff", Some(Some("ann")));
+    check("user_id=%ff&user_id=ann", Some(None));
+    check("user_id=%F0%9F%98", Some(None));
+    check("user_id=a+%ff", Some(None));
+    check("user_id=", Some(Some("")));
+    check("a=%ff", None);
+}
+
+#[test]
 fn a_plain_query_value_is_borrowed() {
     let input = with_query("user_id=ann");
     assert!(matches!(head(&input).query_value("user_id"), Some(Cow::Borrowed("ann"))));

@@ -33,6 +33,8 @@ pub enum Counter {
     TlsResumed,
     /// TLS connections that ended by breaking the protocol, most of them in the handshake.
     TlsFailed,
+    /// TLS handshakes that did not begin because their address begins too many.
+    TlsAddressRefused,
     /// Messages to everybody that the client may not send.
     BroadcastsDenied,
     /// Messages to a user that the client may not send.
@@ -162,13 +164,14 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     },
     CounterFamily {
         name: "throng_tls_handshakes",
-        help: "TLS handshakes, by outcome; failed counts later breaches of the protocol, too.",
+        help: "TLS handshakes, by outcome; failed counts later breaches of the protocol, too, and address_rate those that did not begin.",
         unit: Unit::Count,
         label: "outcome",
         members: &[
             (Counter::TlsFull, "full"),
             (Counter::TlsResumed, "resumed"),
             (Counter::TlsFailed, "failed"),
+            (Counter::TlsAddressRefused, "address_rate"),
         ],
     },
     CounterFamily {

@@ -258,6 +258,8 @@ class Chart {
     const rows = [];
     const latest = Math.floor(this.now / TABLE_STEP_MS) * TABLE_STEP_MS;
     for (let t = latest; t > this.now - WINDOW_MS; t -= TABLE_STEP_MS) if (at(t)) rows.push(at(t));
+    // Until a step is complete there is what it began with.
+    if (rows.length === 0) rows.push(...this.points.slice(0, 1));
     const columns = [...(this.stacked ? [this.what] : []), ...this.series.map(({ name }) => name)];
     const signature = JSON.stringify([columns, rows.map((point) => point.t)]);
     if (signature === this.tabulated) return;

@@ -1,12 +1,13 @@
 //! Taking connections in.
 
 use std::io::Write;
+use std::net::IpAddr;
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::connection::Connection;
-use super::door::{Accepted, accept};
+use super::door::{Accepted, accept, turn_away};
 use super::{Door, Reactor, ending};
 use crate::http::Response;
 use crate::limits::{ACCEPTS_PER_TURN, SPARE_CONNECTIONS};
@@ -25,7 +26,7 @@ impl Reactor {
     fn accept_from(&mut self, door: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
             match accept(&self.doors[door].listener) {
-                Accepted::Stream(stream, _) => self.take(stream, door),
+                Accepted::Stream(stream, peer) => self.take(stream, peer.ip(), door),
                 Accepted::Failed => self.count(Counter::AcceptErrors, 1),
                 Accepted::None => {
                     self.doors[door].waiting = false;
@@ -57,9 +58,13 @@ impl Reactor {
         }
     }
 
-    fn take(&mut self, mut stream: TcpStream, door: usize) {
+    fn take(&mut self, mut stream: TcpStream, peer: IpAddr, door: usize) {
         let Door { any_path, tls, .. } = self.doors[door];
         self.count(Counter::Accepted, 1);
+        if tls && !self.admits_handshake(peer) {
+            self.count(Counter::TlsAddressRefused, 1);
+            return turn_away(stream);
+        }
         let sockets_max = self.config.max_connections.saturating_add(SPARE_CONNECTIONS);
         if self.table.len() >= sockets_max || !self.table.has_room() {
             self.count(Counter::CapacityRefused, 1);
@@ -77,6 +82,11 @@ impl Reactor {
         if tls {
             self.begin_tls(slot);
         }
+    }
+
+    fn admits_handshake(&self, peer: IpAddr) -> bool {
+        let (rate, trusted) = (self.config.connections_per_address, &self.config.trusted_proxies);
+        self.shared.handshakes.admits(peer, rate, trusted, self.began.as_millis() as u64)
     }
 }
 

@@ -70,8 +70,7 @@ impl Closing {
 
 impl Reactor {
     /// Draws the schedule up.
-    pub(super) fn begin_closing(&mut self, reason: &'static str) {
-        let window = self.config.drain_window;
+    pub(super) fn begin_closing(&mut self, reason: &'static str, window: Duration) {
         let mut schedule = Vec::with_capacity(self.table.len());
         for slot in 0..self.table.high_water() {
             let open = self.table.get(slot).is_some_and(|row| row.is_open());

@@ -82,8 +82,10 @@ impl Rate {
         if second != self.second {
             *self = Rate { second, count: 0 };
         }
-        self.count = self.count.saturating_add(1);
-        u32::from(self.count) <= max
+        // Looked at before it is counted: a bound may be all that fits the count.
+        let admitted = u32::from(self.count) < max;
+        self.count = self.count.saturating_add(u16::from(admitted));
+        admitted
     }
 }
 
@@ -261,5 +263,10 @@ mod tests {
         assert_eq!(admitted(&mut rate, 199), 0);
         assert_eq!(admitted(&mut rate, 200), 3);
         assert_eq!((0..100_000).filter(|_| rate.admit(Tick(300), 0)).count(), 100_000);
+        assert_eq!(
+            (0..100_000).filter(|_| rate.admit(Tick(400), 65_535)).count(),
+            65_535,
+            "the highest bound"
+        );
     }
 }

@@ -1,14 +1,16 @@
 //! Accepting from a listener, also when descriptors have run out.
 //!
 //! Owns: what an `accept` can come to ([`Accepted`]), what says that there are
-//! no more ([`is_exhausted`]), and the descriptor held
-//! back for refusals ([`Spare`]). Never: what becomes of a connection.
+//! no more ([`is_exhausted`]), the descriptor held
+//! back for refusals ([`Spare`]), and how who is not even refused is left ([`turn_away`]). Never: what becomes of a connection.
 
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
 
 /// What an `accept` came to.
 pub(crate) enum Accepted {
@@ -30,6 +32,13 @@ pub(crate) fn accept(listener: &TcpListener) -> Accepted {
         Err(error) if is_exhausted(&error) => Accepted::NoDescriptors,
         Err(_) => Accepted::Failed,
     }
+}
+
+/// Ends a connection that is not to cost anything more, not even what the kernel
+/// remembers of one that was closed.
+pub(crate) fn turn_away(stream: TcpStream) {
+    // Without the option the end is said politely.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Whether a socket could not be had for want of descriptors or memory.

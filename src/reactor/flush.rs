@@ -131,9 +131,10 @@ impl Reactor {
         self.outbound_bytes = self.outbound_bytes - before + held;
         let Ok(written) = written else { return self.end(slot, CloseReason::SocketError) };
         let Some(row) = self.table.get(slot) else { return };
-        if held < before && row.phase != Phase::Open {
-            // A closing peer that still reads makes progress.
-            row.mark = now;
+        if held < before {
+            // A peer that reads what it is owed is alive: a ping stands behind all that,
+            // so its answer may be long in coming. One that closes makes progress.
+            row.seen(now);
         }
         let (phase, paused) = (row.phase, row.is(Flag::ReadPaused));
         self.count(Counter::BytesSent, written as u64);

@@ -20,7 +20,7 @@ impl Reactor {
         self.orders.begin();
         while let Some(order) = self.orders.pop() {
             match order {
-                Order::Close { reason } => self.begin_closing(reason),
+                Order::Close { reason, window } => self.begin_closing(reason, window),
                 Order::Abort => self.abort(),
                 Order::Reload(config) => {
                     self.sweep.reconfigure(&config);

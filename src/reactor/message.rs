@@ -2,6 +2,7 @@
 //! variant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use rustls::ServerConfig;
@@ -245,6 +246,9 @@ pub enum Order {
     Close {
         /// Told to the clients.
         reason: &'static str,
+        /// Over which the closes are spread: that of the drain's beginning,
+        /// whatever has been reloaded since.
+        window: Duration,
     },
     /// Cut off what is left.
     Abort,

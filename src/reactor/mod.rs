@@ -197,6 +197,9 @@ pub struct Reactor {
     scratch: Vec<u8>,
     /// Connections that used up their budget and have more to read.
     read_again: Vec<u32>,
+    /// Connections whose handshakes can go on. One that has ended stands here
+    /// until it would have been its turn.
+    handshakes: VecDeque<u32>,
     asks: Asks,
     batches: Batches,
     sweep: Sweep,
@@ -259,6 +262,7 @@ impl Reactor {
             deflater: Deflater::new(),
             scratch: Vec::new(),
             read_again: Vec::new(),
+            handshakes: VecDeque::new(),
             asks: Asks::default(),
             batches: Batches::default(),
             expiries: Expiries::default(),
@@ -324,6 +328,7 @@ impl Reactor {
             }
         }
         self.accept_waiting();
+        self.go_on_with_handshakes();
         self.read_leftovers();
         self.sweep_slice();
         self.close_expired();
@@ -341,6 +346,7 @@ impl Reactor {
     /// How long to wait for events.
     fn patience(&self) -> Duration {
         let work_left = !self.read_again.is_empty()
+            || !self.handshakes.is_empty()
             || self.doors.iter().any(|door| door.waiting)
             || self.closing.as_ref().is_some_and(Closing::has_notices_left);
         if work_left {

@@ -4,17 +4,20 @@
 //! in one arena, broadcasts once in a buffer that the whole audience shares; a
 //! connection that owes nothing else is sent that buffer by one write and
 //! has no entry here at all. Only what a socket does not take is moved to the
-//! connection's own [`Outbound`] queue. Never decides who is sent what.
+//! connection's own [`Outbound`](super::outbound::Outbound) queue. Never decides who is sent what.
 
-use std::io::{self, IoSlice, Write};
+mod layout;
+mod writing;
+
+use std::io::{self, Write};
 
 use bytes::Bytes;
 
 use super::connection::{Audience, Connection};
-use super::outbound::Outbound;
 use super::transport::{Direct, Transport};
-use crate::limits::{ARENA_BYTES, IOVECS_MAX, OUTBOUND_COPY_BYTES, SHARED_BYTES};
+use crate::limits::{ARENA_BYTES, IOVECS_MAX, SHARED_BYTES};
 use crate::ws::frame::Frame;
+use layout::Layout;
 
 const NONE: u32 = u32::MAX;
 
@@ -40,13 +43,6 @@ struct Piece {
     next: u32,
 }
 
-/// How far into the listed pieces writing has come.
-#[derive(Clone, Copy, Default)]
-struct Place {
-    piece: usize,
-    begun: usize,
-}
-
 /// What one connection is owed this turn, in order: a list of pieces, then
 /// the broadcasts from `shared_from` on when it belongs to an audience.
 #[derive(Clone, Copy, Debug)]
@@ -61,68 +57,6 @@ struct Debt {
 impl Debt {
     fn nothing(slot: u32, shared_from: u32) -> Self {
         Debt { slot, head: NONE, tail: NONE, bytes: 0, shared_from }
-    }
-}
-
-/// The broadcasts of a turn for one audience.
-#[derive(Default)]
-struct Layout {
-    bytes: Vec<u8>,
-    /// Where each frame ends.
-    ends: Vec<usize>,
-    /// The same bytes, reference counted; made when the first socket leaves
-    /// so much over that sharing beats copying.
-    frozen: Option<Bytes>,
-}
-
-impl Layout {
-    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.bytes);
-        self.ends.push(self.bytes.len());
-        self.frozen = None;
-    }
-
-    fn start_of(&self, frame: u32) -> usize {
-        match frame {
-            0 => 0,
-            frame => self.ends[frame as usize - 1],
-        }
-    }
-
-    /// Moves the frames of `piece` behind its first `begun` bytes to the queue.
-    /// A frame that was begun is always finished; others only while there is
-    /// room. The number that found none.
-    fn enqueue(&mut self, piece: &Piece, begun: usize, outbound: &mut Outbound, bytes_max: usize) -> u32 {
-        let (from, end) = (piece.start + begun, piece.start + piece.len);
-        let first = self.ends.partition_point(|&frame_end| frame_end <= from);
-        let last = self.ends.partition_point(|&frame_end| frame_end <= end);
-        let room_end = from + bytes_max.saturating_sub(outbound.bytes());
-        let fitting = self.ends[first..last].partition_point(|&frame_end| frame_end <= room_end);
-        let must = usize::from(self.start_of(first as u32) < from);
-        let taken = fitting.max(must);
-        if taken > 0 {
-            self.move_to(outbound, from, self.ends[first + taken - 1]);
-        }
-        (last - first - taken) as u32
-    }
-
-    fn move_to(&mut self, outbound: &mut Outbound, from: usize, to: usize) {
-        if to - from <= OUTBOUND_COPY_BYTES {
-            return outbound.copy(&self.bytes[from..to]);
-        }
-        let frozen = self.frozen.get_or_insert_with(|| Bytes::copy_from_slice(&self.bytes));
-        outbound.share(frozen.slice(from..to));
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.frozen = None;
-    }
-
-    fn shrink(&mut self) {
-        self.bytes.shrink_to(SHARED_BYTES);
-        self.ends.shrink_to(KEPT_ENTRIES);
     }
 }
 
@@ -302,10 +236,6 @@ impl Outgoing {
         self.deflated.shrink();
     }
 
-    fn listed_bytes(&self) -> usize {
-        self.owed.iter().map(|piece| piece.len).sum()
-    }
-
     fn layout(&self, audience: Audience) -> Option<&Layout> {
         match audience {
             Audience::None => None,
@@ -378,95 +308,6 @@ impl Outgoing {
         }
         if let Some((source, start, len)) = self.broadcasts_from(audience, debt.shared_from) {
             self.owed.push(Piece { source, start, len, next: NONE });
-        }
-    }
-
-    fn bytes(&self, piece: &Piece) -> &[u8] {
-        let all: &[u8] = match piece.source {
-            Source::Arena => &self.arena,
-            Source::Held(index) => &self.held[index as usize],
-            Source::Plain => &self.plain.bytes,
-            Source::Deflated => &self.deflated.bytes,
-        };
-        &all[piece.start..piece.start + piece.len]
-    }
-
-    /// Writes what is listed until it is written or the socket is full; the bytes written.
-    fn write<S: Write>(&self, socket: &mut S) -> io::Result<usize> {
-        let mut written = 0;
-        let mut at = Place::default();
-        while at.piece < self.owed.len() {
-            let (taken, wanted) = self.write_once(at, socket)?;
-            written += taken;
-            if taken < wanted {
-                break;
-            }
-            at = self.advance(at, taken);
-        }
-        Ok(written)
-    }
-
-    /// One system call: bytes taken (0 when the socket is full) and bytes offered.
-    /// A stream socket that takes less than offered is full.
-    fn write_once<S: Write>(&self, at: Place, socket: &mut S) -> io::Result<(usize, usize)> {
-        // One piece is the usual case, and spares clearing the list of slices.
-        if let [piece] = &self.owed[at.piece..] {
-            let bytes = &self.bytes(piece)[at.begun..];
-            return Ok((take(|| socket.write(bytes))?, bytes.len()));
-        }
-        let mut slices = [IoSlice::new(&[]); IOVECS_MAX];
-        let mut count = 0;
-        let mut wanted = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.owed[at.piece..]) {
-            let bytes = self.bytes(piece);
-            *slice = IoSlice::new(if count == 0 { &bytes[at.begun..] } else { bytes });
-            wanted += slice.len();
-            count += 1;
-        }
-        Ok((take(|| socket.write_vectored(&slices[..count]))?, wanted))
-    }
-
-    fn advance(&self, mut at: Place, mut count: usize) -> Place {
-        while let Some(piece) = self.owed.get(at.piece) {
-            let rest = piece.len - at.begun;
-            if count < rest {
-                at.begun += count;
-                break;
-            }
-            count -= rest;
-            at = Place { piece: at.piece + 1, begun: 0 };
-        }
-        at
-    }
-
-    /// Moves all that is listed behind the first `written` bytes to the queue;
-    /// the broadcast frames that found no room.
-    fn enqueue(&mut self, written: usize, outbound: &mut Outbound, bytes_max: usize) -> u32 {
-        let mut dropped = 0;
-        let mut at = self.advance(Place::default(), written);
-        while let Some(&piece) = self.owed.get(at.piece) {
-            match piece.source {
-                // Whether there is room was asked before these were laid out.
-                Source::Arena => outbound.copy(&self.bytes(&piece)[at.begun..]),
-                Source::Held(index) => outbound.share(self.held[index as usize].slice(at.begun..)),
-                Source::Plain => dropped += self.plain.enqueue(&piece, at.begun, outbound, bytes_max),
-                Source::Deflated => dropped += self.deflated.enqueue(&piece, at.begun, outbound, bytes_max),
-            }
-            at = Place { piece: at.piece + 1, begun: 0 };
-        }
-        dropped
-    }
-}
-
-/// Bytes a socket took; 0 when it is full.
-fn take(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match write() {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(taken) => return Ok(taken),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::connection::{Flag, Phase};
+use super::connection::{Connection, Flag, Phase};
 use super::{Reactor, Reader};
 use crate::limits::{READ_BUDGET_BYTES, READ_BUFFER_BYTES};
 use crate::metrics::Counter;
@@ -36,6 +36,9 @@ impl Reactor {
     }
 
     pub(super) fn readable(&mut self, slot: u32, until: Until) {
+        if self.is_in_handshake(slot) {
+            return self.queue_handshake(slot);
+        }
         if let Some(mut reader) = self.reader.take() {
             self.read(slot, &mut reader, until);
             self.reader = Some(reader);
@@ -57,33 +60,33 @@ impl Reactor {
     pub(super) fn read_leftovers(&mut self) {
         let mut slots = std::mem::take(&mut self.read_again);
         for slot in slots.drain(..) {
-            if let Some(mut reader) = self.reader.take() {
-                self.read_leftover(slot, &mut reader);
-                self.reader = Some(reader);
-            }
+            self.read_leftover(slot);
         }
         // Those that asked for yet another turn were pushed meanwhile.
         slots.append(&mut self.read_again);
         self.read_again = slots;
     }
 
-    fn read_leftover(&mut self, slot: u32, reader: &mut Reader) {
-        let Some(row) = self.table.get(slot).filter(|row| row.is(Flag::ReadAgain)) else { return };
+    /// Reads one of them; false if it has ended, or was read since.
+    pub(super) fn read_leftover(&mut self, slot: u32) -> bool {
+        let Some(row) = self.table.get(slot).filter(|row| row.is(Flag::ReadAgain)) else { return false };
         row.set(Flag::ReadAgain, false);
-        match row.phase {
-            Phase::Http => self.resume_requests(slot, reader),
-            Phase::Open | Phase::CloseSent => self.resume_frames(slot, reader),
-            Phase::Flushing | Phase::Lingering | Phase::Dead => {}
+        let phase = row.phase;
+        if let Some(mut reader) = self.reader.take() {
+            match phase {
+                Phase::Http => self.resume_requests(slot, &mut reader),
+                Phase::Open | Phase::CloseSent => self.resume_frames(slot, &mut reader),
+                Phase::Flushing | Phase::Lingering | Phase::Dead => {}
+            }
+            self.read(slot, &mut reader, Until::WouldBlock);
+            self.reader = Some(reader);
         }
-        self.read(slot, reader, Until::WouldBlock);
+        true
     }
 
     fn read(&mut self, slot: u32, reader: &mut Reader, until: Until) {
         for _ in 0..READ_BUDGET_BYTES / READ_BUFFER_BYTES {
-            let Some(row) = self.table.get(slot) else { return };
-            if row.is(Flag::ReadPaused) || row.is(Flag::Awaiting) || row.is(Flag::ReadAgain) {
-                return;
-            }
+            let Some(row) = self.table.get(slot).filter(|row| may_read(row)) else { return };
             let received = match self.sessions.get(slot) {
                 None => read_plain(&mut row.stream, &mut reader.buffer),
                 Some(_) => self.read_sealed(slot, &mut reader.buffer),
@@ -117,7 +120,10 @@ impl Reactor {
                 Err(_) => return self.end(slot, CloseReason::SocketError),
             }
         }
-        self.resume(slot);
+        // The last bytes may have made it wait: then it is resumed by what it waits for.
+        if self.table.get(slot).is_some_and(|row| may_read(row)) {
+            self.resume(slot);
+        }
     }
 
     fn take_in(&mut self, slot: u32, reader: &mut Reader, count: usize) {
@@ -146,6 +152,12 @@ impl Reactor {
             Phase::Flushing | Phase::Dead => {}
         }
     }
+}
+
+/// Whether what a connection sends may be looked at now: it waits for nothing,
+/// and is not to be read later anyway.
+fn may_read(row: &Connection) -> bool {
+    !row.is(Flag::ReadPaused) && !row.is(Flag::Awaiting) && !row.is(Flag::ReadAgain)
 }
 
 fn read_plain(socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Read> {

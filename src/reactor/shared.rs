@@ -19,7 +19,7 @@ use crate::cluster::message::ClusterMessage;
 use crate::drain::Phase;
 use crate::hub::Homes;
 use crate::ids::ReactorId;
-use crate::limiter::AddressLimiter;
+use crate::limiter::{AddressLimiter, HandshakeLimiter};
 use crate::metrics::Metrics;
 
 /// Read by every reactor and by the library's handle.
@@ -45,6 +45,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Connections per client address.
     pub limiter: AddressLimiter,
+    /// TLS handshakes per peer's address.
+    pub handshakes: HandshakeLimiter,
     /// Keys of clients' tokens; `None` where none are asked for.
     pub token_keys: Option<KeyRing>,
     /// Into each reactor.

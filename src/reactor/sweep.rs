@@ -69,6 +69,8 @@ pub fn judge<S>(row: &Connection<S>, now: Tick, deadlines: &Deadlines) -> Verdic
     match row.phase {
         Phase::Open if deadlines.heartbeat_interval == 0 => Verdict::Leave,
         Phase::Open if span >= deadlines.heartbeat_timeout => Verdict::Close(CloseReason::HeartbeatTimeout),
+        // More than are counted are not sent: it has not answered any of so many.
+        Phase::Open if row.pings == u8::MAX => Verdict::Leave,
         Phase::Open if span >= deadlines.heartbeat_interval.saturating_mul(u32::from(row.pings) + 1) => {
             Verdict::Ping
         }
@@ -247,6 +249,23 @@ mod tests {
         assert_eq!(pings, [30, 60, 90]);
         row.seen(Tick(95));
         assert_eq!(judge(&row, Tick(120), &DEADLINES), Verdict::Leave, "a sign of life starts anew");
+    }
+
+    #[test]
+    fn who_is_pinged_for_long_is_not_pinged_faster() {
+        let deadlines = Deadlines { heartbeat_interval: 8, heartbeat_timeout: 80_000, ..DEADLINES };
+        let mut row = Connection::accepted((), Tick(0), false);
+        row.phase = Phase::Open;
+        let mut last = 0;
+        for now in 0..79_999 {
+            if judge(&row, Tick(now), &deadlines) == Verdict::Ping {
+                assert!(now - last >= 8, "pings at {last} and {now}");
+                last = now;
+                row.pings = row.pings.saturating_add(1);
+            }
+        }
+        assert_eq!(last, 255 * 8);
+        assert_eq!(judge(&row, Tick(80_000), &deadlines), Verdict::Close(CloseReason::HeartbeatTimeout));
     }
 
     #[test]

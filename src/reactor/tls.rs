@@ -8,8 +8,9 @@ use std::io;
 use mio::net::TcpStream;
 
 use super::Reactor;
-use super::connection::Phase;
+use super::connection::{Flag, Phase};
 use super::transport::Transport;
+use crate::limits::{EVENTS_PER_TURN, TLS_HANDSHAKES_PER_TURN};
 use crate::metrics::Counter;
 use crate::tls::{Channel, Read, Scratch, Session};
 use crate::ws::close::CloseReason;
@@ -41,6 +42,32 @@ impl Reactor {
                 self.end(slot, CloseReason::TlsFailed);
             }
             None => self.end(slot, CloseReason::TlsFailed),
+        }
+    }
+
+    /// Whether the connection speaks TLS and its handshake is not over.
+    pub(super) fn is_in_handshake(&mut self, slot: u32) -> bool {
+        self.sessions.get(slot).is_some_and(|(session, _)| !session.is_established())
+    }
+
+    /// Goes on with a handshake when it is its turn.
+    pub(super) fn queue_handshake(&mut self, slot: u32) {
+        let Some(row) = self.table.get(slot).filter(|row| !row.is(Flag::ReadAgain)) else { return };
+        row.set(Flag::ReadAgain, true);
+        self.handshakes.push_back(slot);
+    }
+
+    /// Goes on with the handshakes that have waited longest.
+    pub(super) fn go_on_with_handshakes(&mut self) {
+        let mut left = TLS_HANDSHAKES_PER_TURN;
+        while left > 0
+            && let Some(slot) = self.handshakes.pop_front()
+        {
+            left -= usize::from(self.read_leftover(slot));
+        }
+        if self.handshakes.is_empty() {
+            // What a crowd took is given back.
+            self.handshakes.shrink_to(EVENTS_PER_TURN);
         }
     }
 

@@ -109,13 +109,15 @@ impl Reactor {
     }
 
     fn whose(&self, head: &Head<'_>) -> Whose {
-        match head.query_value("user_id").as_deref() {
-            None | Some("") if self.config.require_user_id => Whose::Nobody(CloseReason::MissingUserId),
-            None | Some("") => Whose::Anonymous,
-            Some(user) if user.len() > USER_ID_BYTES || user.starts_with(ANONYMOUS) => {
+        match head.query_text("user_id").as_ref().map(Option::as_deref) {
+            None | Some(Some("")) if self.config.require_user_id => Whose::Nobody(CloseReason::MissingUserId),
+            None | Some(Some("")) => Whose::Anonymous,
+            // Not UTF-8: it named somebody, so it is not to be let in as nobody.
+            Some(None) => Whose::Nobody(CloseReason::UserRefused),
+            Some(Some(user)) if user.len() > USER_ID_BYTES || user.starts_with(ANONYMOUS) => {
                 Whose::Nobody(CloseReason::UserRefused)
             }
-            Some(user) => Whose::User(user.into()),
+            Some(Some(user)) => Whose::User(user.into()),
         }
     }
 

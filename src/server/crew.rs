@@ -50,8 +50,8 @@ impl Crew for Node {
         self.shared.phase.store(phase as u8, Ordering::Release);
     }
 
-    fn order_close(&self) {
-        order(&self.orders, || Order::Close { reason: "draining" });
+    fn order_close(&self, window: Duration) {
+        order(&self.orders, || Order::Close { reason: "draining", window });
     }
 
     fn order_abort(&self) {

@@ -24,7 +24,7 @@ use crate::drain::Phase;
 use crate::hub::Homes;
 use crate::identity::{Identity, Probe};
 use crate::ids::ReactorId;
-use crate::limiter::AddressLimiter;
+use crate::limiter::{AddressLimiter, HandshakeLimiter};
 use crate::metrics::Metrics;
 use crate::net::{self, Inherited, Listeners};
 use crate::reactor::message::{News, Order};
@@ -201,6 +201,7 @@ fn shared(
         listeners_outlive: doors.outlive,
         metrics: Metrics::new(ways.len()),
         limiter: AddressLimiter::new(),
+        handshakes: HandshakeLimiter::default(),
         token_keys,
         mailboxes: ways.iter().map(|way| way.mailbox.clone()).collect(),
         cluster: cluster.map(Prepared::mailbox),

@@ -36,8 +36,8 @@ pub(crate) trait Crew: Send + 'static {
     /// Everybody is to see that the service is in this phase.
     fn set_phase(&self, phase: Phase);
 
-    /// The reactors are to close their connections as scheduled.
-    fn order_close(&self);
+    /// The reactors are to close their connections, spread over `window`.
+    fn order_close(&self, window: Duration);
 
     /// The reactors are to cut off what is left.
     fn order_abort(&self);
@@ -163,15 +163,17 @@ impl<C: Crew> Supervisor<C> {
         match action {
             Action::FailReadiness => {
                 self.began = Instant::now();
-                let seconds = C::plan(&self.config).lame_duck.as_secs_f32();
+                let seconds = self.drain.plan().lame_duck.as_secs_f32();
                 log::info!("draining: not ready any more, still serving for {seconds} s");
                 None
             }
             Action::CloseConnections => {
                 let open = self.crew.connections();
-                let window = C::plan(&self.config).window.as_secs_f32();
-                log::info!("draining: telling {open} connections, closing them over {window} s");
-                self.crew.order_close();
+                // As the drain began: what was reloaded since is for the next.
+                let window = self.drain.plan().window;
+                let seconds = window.as_secs_f32();
+                log::info!("draining: telling {open} connections, closing them over {seconds} s");
+                self.crew.order_close(window);
                 None
             }
             Action::Abort => {

@@ -65,8 +65,9 @@ impl Identity {
 
     /// Reads the files; until when the certificate is valid is returned as well.
     /// With `before`, what was in force until now, clients that connected then
-    /// can resume, unless they must show who they are: then the authorities in
-    /// force now decide.
+    /// can resume. Where certificates of clients are asked for nobody can: who
+    /// resumes shows none, and the one shown before may have expired since, or
+    /// be of an authority that is trusted no more.
     ///
     /// # Errors
     /// One line that names the file and says what is wrong with it.
@@ -98,16 +99,19 @@ impl Identity {
         })?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 1;
-        config.ticketer = self.ticketer(before)?;
+        config.send_tls13_tickets = 0;
+        if self.client_ca.is_none() {
+            config.send_tls13_tickets = 1;
+            config.ticketer = ticketer(before)?;
+        }
         Ok((Arc::new(config), expires_at))
     }
+}
 
-    fn ticketer(&self, before: Option<&ServerConfig>) -> Result<Arc<dyn ProducesTickets>, String> {
-        match before {
-            Some(before) if self.client_ca.is_none() => Ok(before.ticketer.clone()),
-            _ => ring::Ticketer::new().map_err(|error| format!("no key for tickets: {error}")),
-        }
+fn ticketer(before: Option<&ServerConfig>) -> Result<Arc<dyn ProducesTickets>, String> {
+    match before {
+        Some(before) => Ok(before.ticketer.clone()),
+        None => ring::Ticketer::new().map_err(|error| format!("no key for tickets: {error}")),
     }
 }
 

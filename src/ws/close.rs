@@ -38,7 +38,7 @@ pub enum CloseReason {
     SlowConsumer,
     /// `require_user_id` is set and none was given.
     MissingUserId,
-    /// The user id is too long or has too many connections.
+    /// The user id is too long, not UTF-8 or reserved, or has too many connections.
     UserRefused,
     /// Kicked by an administrator.
     Kicked,

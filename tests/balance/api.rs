@@ -365,6 +365,17 @@ fn a_browser_is_shown_the_page() {
 }
 
 #[test]
+fn a_body_that_is_too_large_is_not_waited_for() {
+    let balancer = Balancer::launched(&launch(&[], &["--backends-dns", "nobody.invalid:1"]));
+    for (method, path) in [("POST", "/api/backends"), ("GET", "/health"), ("DELETE", "/api/backends/b1")] {
+        let mut web = balancer.web();
+        web.send(format!("{method} {path} HTTP/1.1\r\nHost: b\r\nContent-Length: 16385\r\n\r\n{{"));
+        assert_is_error(&web.response(), 413);
+        web.assert_ends();
+    }
+}
+
+#[test]
 fn a_head_is_an_answer_without_its_body() {
     let nodes = nodes::<1>();
     let balancer = Balancer::start(&nodes, &[]);

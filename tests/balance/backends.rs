@@ -225,6 +225,14 @@ fn a_body_that_does_not_come_is_not_the_backends_fault() {
     assert_eq!(web.response().status, 408);
     assert_eq!(call.bytes(2), b"bu");
     assert!(!call.web.read_more());
+    // Nor if the backend is the one to lose patience.
+    let balancer = Balancer::over(&[stub.address], &UNCHECKED);
+    let mut web = balancer.web();
+    web.send("POST /order HTTP/1.1\r\nHost: b\r\nContent-Length: 3\r\n\r\nbu");
+    let mut call = stub.call();
+    assert_eq!(call.bytes(2), b"bu");
+    drop(call);
+    assert_eq!(web.response().status, 502);
     assert_eq!(balancer.find(stub.address).unwrap()["failures"], 0);
 }
 

@@ -141,6 +141,34 @@ fn an_answer_without_a_length_ends_with_its_connection() {
 }
 
 #[test]
+fn an_answer_ends_where_it_says() {
+    const MORE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let stub = Stub::start();
+    let balancer = in_front_of(&stub, &[]);
+    let check = |method: &str, headers: &str, answer: &str, body: &str| {
+        let mut web = balancer.web();
+        web.send(format!("{method} /x HTTP/1.1\r\nHost: b\r\n{headers}\r\n"));
+        let mut call = stub.call();
+        // The backend stays, and has more to say.
+        call.web.send(format!("{answer}{body}{MORE}"));
+        let head = web.head();
+        assert_eq!(head.header("connection"), Some("close"));
+        while web.buffer.len() < body.len() && web.read_more() {}
+        assert_eq!(String::from_utf8(web.buffer.split_off(0)).unwrap(), body, "{method} {answer}");
+        web.assert_ends();
+        while call.web.read_more() {}
+    };
+    check("GET", "", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "whole");
+    check("GET", UPGRADE, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "whole");
+    check("HEAD", "", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "");
+    check("GET", "", "HTTP/1.1 204 No Content\r\n\r\n", "");
+    check("GET", "", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "");
+    let early = "Content-Length: 5\r\nExpect: 100-continue\r\n";
+    check("POST", early, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n", "no");
+    assert_eq!(balancer.backends()[0]["failures"], 0);
+}
+
+#[test]
 fn a_client_that_has_said_all_is_still_answered() {
     let stub = Stub::start();
     let balancer = in_front_of(&stub, &[]);

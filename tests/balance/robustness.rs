@@ -128,6 +128,27 @@ fn a_client_that_vanishes_is_let_go() {
 }
 
 #[test]
+fn a_client_that_vanishes_while_both_wait_is_let_go() {
+    let stub = Stub::start_narrow();
+    let balancer = in_front_of(&stub, &["--reactors", "1", "--half-close-timeout", "1h"]);
+    for reads_on in [true, false] {
+        let (mut socket, mut call) = open(Web::connect_narrow(balancer.http, 4096), &stub);
+        flood(&call.web.stream, &stub::frame(FIN | BINARY, &[7; 50_000]));
+        flood(&socket.web().stream, &socket::frame(FIN | BINARY, &[7; 50_000]));
+        assert!(balancer.metric("throng_balancer_held_bytes") > 0);
+        drop(socket);
+        // A backend that reads only when it has been read from gets on.
+        call.web.stream.write_all(&vec![0; 4 << 20]).unwrap();
+        while reads_on && call.web.read_more() {
+            call.web.buffer.clear();
+        }
+    }
+    balancer.wait_for_connections(0);
+    assert_eq!(balancer.metric("throng_balancer_held_bytes"), 0);
+    assert_eq!(balancer.metric("throng_balancer_failovers_total"), 0, "nobody was there to be lost");
+}
+
+#[test]
 fn a_handshake_has_a_time_limit() {
     let node = Node::start(&["--reactors", "1"]);
     let balancer = Balancer::over(&[node.http], &["--handshake-timeout", "300ms"]);
@@ -326,10 +347,14 @@ fn a_proxy_in_front_says_who_the_client_is() {
         let shown = ask(&local, "/api/query?client_id=c").json();
         assert_eq!(shown["connections"][0]["address"], source.to_string());
     }
-    // Who comes from afar changes nothing.
-    let mut far = balancer.web();
-    far.send(proxy_header("203.0.113.7:1".parse().unwrap(), here));
-    assert_eq!(far.request("POST", "/api/backends/b1/drain", "", "").status, 403);
+    // Who comes through a proxy changes nothing, from wherever it says they come.
+    let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0".to_vec();
+    let named = |source: &str| proxy_header(source.parse().unwrap(), here);
+    for header in [named("203.0.113.7:1"), named("127.0.0.1:1"), unspecified] {
+        let mut far = balancer.web();
+        far.send(header);
+        assert_eq!(far.request("POST", "/api/backends/b1/drain", "", "").status, 403);
+    }
     let mut missing = balancer.web();
     missing.send(upgrade("/ws", ""));
     missing.assert_ends();

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
 };
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -70,6 +72,14 @@ impl Authority {
     /// Signs a client's certificate.
     pub(crate) fn client(&self, name: &str) -> Certified {
         self.sign(name, CertificateParams::default(), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// Signs a client's certificate that is valid for so long.
+    pub(crate) fn client_for(&self, name: &str, span: Duration) -> Certified {
+        let mut params = CertificateParams::default();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        params.not_after = date_time_ymd(1970, 1, 1) + now + span;
+        self.sign(name, params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn sign(&self, file: &str, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Certified {

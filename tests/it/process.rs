@@ -77,6 +77,22 @@ fn a_second_node_on_the_same_port_is_refused() {
 }
 
 #[test]
+fn the_status_is_told_where_the_complaint_cannot_be() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (args, code) in [(&["--port", &port][..], 1), (&["--port", "none"], 2)] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_throng"))
+            .env_clear()
+            .args(["serve", "--bind", "127.0.0.1", "--ws-port", "off"])
+            .args(args)
+            .stderr(full)
+            .status();
+        assert_eq!(status.unwrap().code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
 fn flags_win_over_variables_and_those_over_the_file() {
     let file = File::new("layers.toml", "node_id = \"file\"\nservice_name = \"file\"\nmax_connections = 1\n");
     let node = Launch::serve(&["--config", file.path(), "--node-id", "flag"])

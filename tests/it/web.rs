@@ -56,6 +56,14 @@ impl Web {
         Self::over(socket.into())
     }
 
+    /// A connection from this address of the loopback.
+    pub(crate) fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into())
+    }
+
     /// A connection that was made already.
     pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
@@ -148,9 +156,15 @@ impl Web {
     /// As [`Web::read_more`], and how the stream broke if it did.
     pub(crate) fn try_read_more(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 16 * 1024];
-        let count = match self.tls.as_deref_mut() {
-            None => self.stream.read(&mut bytes)?,
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut bytes)?,
+        let count = loop {
+            let count = match self.tls.as_deref_mut() {
+                None => self.stream.read(&mut bytes),
+                Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut bytes),
+            };
+            // A read with a timeout ends so when its process was frozen for a while.
+            if !count.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+                break count?;
+            }
         };
         self.buffer.extend_from_slice(&bytes[..count]);
         Ok(count > 0)

@@ -265,11 +265,12 @@ fn who_breaks_the_rules_is_told_which() {
     assert_eq!(node.socket("/ws?user_id=").closed_with().0, 4001);
     assert_eq!(node.socket(&format!("/ws?user_id={}", "x".repeat(257))).closed_with().0, 4002);
     assert_eq!(node.socket("/ws?user_id=anon-1").closed_with().0, 4002, "such ids are given, not chosen");
+    assert_eq!(node.socket("/ws?user_id=%ff").closed_with().0, 4002, "it is no text, and names somebody");
     node.user(&"x".repeat(256)).assert_alive();
     let closed =
         |reason: &str| node.metric(&format!(r#"throng_connections_closed_total{{reason="{reason}"}}"#));
     assert_eq!((closed("protocol_error"), closed("invalid_utf8"), closed("message_too_big")), (9, 3, 2));
-    assert_eq!((closed("missing_user_id"), closed("user_refused")), (2, 2));
+    assert_eq!((closed("missing_user_id"), closed("user_refused")), (2, 3));
 }
 
 #[test]

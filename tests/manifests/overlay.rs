@@ -16,10 +16,11 @@ pub(crate) const OVERLAYS: [&str; 5] =
     ["k8s/overlays/single", "k8s/overlays/cluster", "k8s/overlays/with-balancer", "k8s/overlays/demo", FULL];
 
 /// Components that none of them has.
-const OPTIONS: [&str; 4] = [
+const OPTIONS: [&str; 5] = [
     "k8s/components/session-affinity",
     "k8s/components/tls",
     "k8s/components/balancer-tls",
+    "k8s/components/backend-tls",
     "k8s/components/jwt",
 ];
 

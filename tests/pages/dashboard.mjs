@@ -88,6 +88,9 @@ try {
       });
       assert(await chart.locator('.tip').isVisible(), 'the figures of the moment are shown');
       await page.keyboard.press('Escape');
+      await page.locator(`#${id}-table summary`).click();
+      await until('its table has rows from the first', async () => await page.locator(`#${id}-table tbody tr`).count() > 0);
+      await page.locator(`#${id}-table summary`).click();
     }
   });
 

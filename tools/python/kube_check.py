@@ -14,7 +14,8 @@ VERSION = "1.32"
 CLUSTER_SCOPED = ["Namespace"]
 # Components that are part of no overlay, with what they are tried on: a base, and components beside them.
 OPTIONS = {"session-affinity": ("base", []), "tls": ("base", ["monitoring"]),
-           "balancer-tls": ("overlays/with-balancer", ["monitoring"]), "jwt": ("base", ["tls"])}
+           "balancer-tls": ("overlays/with-balancer", ["monitoring"]), "jwt": ("base", ["tls"]),
+           "backend-tls": ("overlays/with-balancer", ["tls", "balancer-tls", "monitoring"])}
 # Their schemas are no part of Kubernetes: checked here.
 CUSTOM = ["ServiceMonitor", "PrometheusRule"]
 DURATION = r"(\d+(ms|[smhd]))+"
@@ -31,7 +32,7 @@ def run(results):
         results.check(f"{name}: refers to what is there", references, manifests.Manifests(rendered[name]))
     for name, check in [("single", single), ("with-balancer", with_balancer), ("full", full),
                         ("session-affinity", session_affinity), ("tls", tls), ("balancer-tls", balancer_tls),
-                        ("jwt", jwt)]:
+                        ("backend-tls", backend_tls), ("jwt", jwt)]:
         if name in rendered:
             results.check(f"{name}: its patches have their effect", check, manifests.Manifests(rendered[name]))
     if "full" in rendered:
@@ -147,6 +148,18 @@ def balancer_tls(given):
     assert "throng/scheme" not in given.get("Service", "throng-headless")["metadata"]["labels"]
 
 
+def backend_tls(given):
+    """All the way: clients, balancers, nodes; and the balancers have a Secret of their own besides the nodes' authorities."""
+    speaks_tls(given, "StatefulSet", "throng", {"https": 443, "wss": 8765})
+    speaks_tls(given, "Deployment", "throng-balance", {"https": 443})
+    assert given.get("Service", "throng")["spec"]["type"] == "ClusterIP"
+    items = [{"key": "ca.crt", "path": "ca.crt"}]
+    mounts_secret(given, "Deployment", "throng-balance", "nodes", "throng-tls", defaultMode=0o444, items=items)
+    data = given.get("ConfigMap", "throng-balance")["data"]
+    assert data["THRONG_BACKEND_TLS"] == "true" and data["THRONG_BACKEND_CA"] == "/nodes/ca.crt", data
+    assert data["THRONG_BACKENDS_DNS"].split(":")[0] == data["THRONG_BACKEND_TLS_NAME"], data
+
+
 def speaks_tls(given, kind, name, ports):
     """The files are where the settings say, readable and replaced when the Secret is; probes and Services speak TLS."""
     workload = given.get(kind, name)
@@ -162,11 +175,11 @@ def speaks_tls(given, kind, name, ports):
     assert found == ports, found
 
 
-def mounts_secret(given, kind, name, volume, secret):
-    """A folder as the volume is called, with the files of the Secret, which the group may read."""
+def mounts_secret(given, kind, name, volume, secret, **other):
+    """A folder as the volume is called, with the files of the Secret, which the group may read unless it is said otherwise."""
     workload = given.get(kind, name)
     volumes = {one["name"]: one for one in workload["spec"]["template"]["spec"]["volumes"]}
-    assert volumes[volume]["secret"] == {"secretName": secret, "defaultMode": 0o440}, volumes
+    assert volumes[volume]["secret"] == {"secretName": secret, "defaultMode": 0o440, **other}, volumes
     mounts = [mount for mount in given.container(workload)["volumeMounts"] if mount["name"] == volume]
     assert mounts == [{"name": volume, "mountPath": f"/{volume}", "readOnly": True}], mounts
 

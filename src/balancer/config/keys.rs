@@ -189,7 +189,8 @@ const LIMITS: &[Key<BalanceConfig>] = &[
     },
     key! { connections_per_address: ADDRESS_RATE, LIVE, "connections-per-address",
         "New connections of one client address (one /64 of IPv6) in so many seconds, written 100/60; further \
-         ones are answered 429. off is no limit.",
+         ones are answered 429. An address may begin 4 times as many TLS handshakes and one a second besides; \
+         further connections are reset. off is no limit.",
     },
     key! { connect_attempts: RATE, LIVE, "connect-attempts",
         "Backends tried for one client before it is answered 503. 1 to 16.",

@@ -20,7 +20,7 @@ use crate::tls::Peers;
 /// Checks under way at once.
 const CHECKS_MAX: usize = 64;
 
-/// An answer's head; the rest of an answer is not read.
+/// An answer's head and the interim answers before it; the rest of an answer is not read.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// Header lines in an answer.
@@ -280,6 +280,7 @@ fn request(name: &str, plan: &Plan) -> Vec<u8> {
 
 /// What an answer says, as soon as its head is whole.
 fn read_answer(mut bytes: &[u8], ended: bool) -> Option<Checked> {
+    let is_too_much = bytes.len() >= HEAD_BYTES_MAX;
     loop {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
@@ -292,7 +293,7 @@ fn read_answer(mut bytes: &[u8], ended: bool) -> Option<Checked> {
             Ok(httparse::Status::Partial) if ended => {
                 return Some(Checked::Failed("closed without an answer".to_owned()));
             }
-            Ok(httparse::Status::Partial) if bytes.len() >= HEAD_BYTES_MAX => {
+            Ok(httparse::Status::Partial) if is_too_much => {
                 return Some(Checked::Failed("the answer's head is too large".to_owned()));
             }
             Ok(httparse::Status::Partial) => return None,
@@ -334,6 +335,13 @@ mod tests {
     #[test]
     fn a_head_without_an_end_is_given_up() {
         let endless = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(HEAD_BYTES_MAX));
+        let found = read_answer(endless.as_bytes(), false);
+        assert_eq!(found, Some(Checked::Failed("the answer's head is too large".to_owned())));
+    }
+
+    #[test]
+    fn interim_answers_without_an_end_are_given_up() {
+        let endless = "HTTP/1.1 102 Processing\r\n\r\n".repeat(HEAD_BYTES_MAX / 20);
         let found = read_answer(endless.as_bytes(), false);
         assert_eq!(found, Some(Checked::Failed("the answer's head is too large".to_owned())));
     }

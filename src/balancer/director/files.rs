@@ -1,25 +1,19 @@
 //! The file of backends: one `HOST:PORT[,weight=N][,max=N]` a line, `#` begins
 //! a comment.
 //!
-//! Owns: [`Watch`], which looks whether the file has changed. A change counts
+//! Owns: [`Watch`], which looks whether the file has changed, by reading it: it
+//! is small, and its times may stand still while it changes. A change counts
 //! when two looks in a row have seen it, so that a file that is being written is
 //! not taken for a short one. A file that cannot be used, or lists nobody,
 //! changes nothing.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use crate::balancer::roster::{BACKENDS_MAX, Spec};
+use crate::small_file;
 
 /// A file of backends, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// A file changed this lately may change again without a sign: clocks of file
-/// systems are coarse.
-const YOUNG: Duration = Duration::from_secs(3);
 
 /// What a look at the file came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,19 +28,10 @@ pub(super) enum Look {
     Bad(String),
 }
 
-/// What tells whether a file is another without reading it.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    size: u64,
-    inode: (u64, u64),
-}
-
 /// A file that is watched.
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,
-    stamp: Option<Stamp>,
     /// What is in force.
     text: Option<String>,
     /// What was seen last, if it is something else.
@@ -58,7 +43,7 @@ pub(super) struct Watch {
 impl Watch {
     /// A file that nobody has looked at; it counts as changed once it is there.
     pub(super) fn new(path: &Path) -> Watch {
-        Watch { path: path.to_owned(), stamp: None, text: None, pending: None, told: false }
+        Watch { path: path.to_owned(), text: None, pending: None, told: false }
     }
 
     /// Reads the file for the first time. It may list nobody yet.
@@ -79,10 +64,7 @@ impl Watch {
     }
 
     /// Looks whether it has changed.
-    pub(super) fn look(&mut self, wall: SystemTime) -> Look {
-        if self.is_unchanged(wall) {
-            return Look::Same;
-        }
+    pub(super) fn look(&mut self) -> Look {
         let found = self.read();
         if found.as_ref().ok() == self.text.as_ref() && self.text.is_some() {
             self.pending = None;
@@ -113,33 +95,10 @@ impl Watch {
         }
     }
 
-    /// Whether it need not be read: it is as it was at the last look, has been
-    /// for a while, and what was seen then is settled.
-    fn is_unchanged(&mut self, wall: SystemTime) -> bool {
-        let stamp = fs::metadata(&self.path).ok().and_then(|file| {
-            let inode = (file.dev(), file.ino());
-            Some(Stamp { modified: file.modified().ok()?, size: file.len(), inode })
-        });
-        let same = stamp.is_some() && stamp == self.stamp;
-        let old = |stamp: &Stamp| wall.duration_since(stamp.modified).is_ok_and(|age| age > YOUNG);
-        let settled = self.pending.is_none() || self.told;
-        self.stamp = stamp;
-        same && settled && self.stamp.as_ref().is_some_and(old)
-    }
-
     fn read(&self) -> Result<String, String> {
-        let failed = |error: std::io::Error| format!("it cannot be read: {error}");
-        // Opening a pipe would wait for its writer.
-        if !fs::metadata(&self.path).map_err(failed)?.is_file() {
-            return Err("it is not a file".to_owned());
-        }
-        let mut text = String::new();
-        let file = File::open(&self.path).map_err(failed)?;
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        match text.len() as u64 > FILE_BYTES_MAX {
-            true => Err(format!("it is larger than {FILE_BYTES_MAX} bytes")),
-            false => Ok(text),
-        }
+        let bytes = small_file::read(&self.path, FILE_BYTES_MAX);
+        let bytes = bytes.map_err(|error| format!("it cannot be read: {error}"))?;
+        String::from_utf8(bytes).map_err(|_| "it is no text in UTF-8".to_owned())
     }
 }
 
@@ -166,6 +125,7 @@ pub fn parse(text: &str) -> Result<Vec<Spec>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     struct Folder(PathBuf);
 
@@ -210,7 +170,7 @@ mod tests {
                 None => fs::remove_file(&path).unwrap(),
             }
             for look in expected {
-                assert_eq!(&watch.look(SystemTime::now()), look, "{text:?}");
+                assert_eq!(&watch.look(), look, "{text:?}");
             }
         };
         let changed = |list| Look::Changed(specs(list));
@@ -232,33 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn an_old_file_is_not_read_again() {
-        let folder = Folder::new("old");
-        let path = folder.0.join("backends");
-        fs::write(&path, "a:1\n").unwrap();
-        let (mut watch, _) = Watch::open(&path).unwrap();
-        let later = SystemTime::now() + 2 * YOUNG;
-        assert!(!watch.is_unchanged(later), "the first look");
-        assert!(watch.is_unchanged(later));
-        assert!(!watch.is_unchanged(SystemTime::now()), "it may be changed again within a tick of its clock");
-        fs::write(&path, "a:1\nb:1\n").unwrap();
-        assert!(!watch.is_unchanged(later));
-    }
-
-    #[test]
     fn what_is_no_such_file_is_refused() {
         let folder = Folder::new("refused");
         let check = |path: &Path, expected: &str| {
             let error = Watch::open(path).unwrap_err();
             assert!(error.contains(expected) && error.contains("throng-files"), "{error}");
         };
-        check(&folder.0, "not a file");
+        check(&folder.0, "no regular file");
         check(&folder.0.join("absent"), "cannot be read");
         let large = folder.0.join("large");
         fs::write(&large, "#".repeat(FILE_BYTES_MAX as usize + 1)).unwrap();
         check(&large, "larger than");
         let binary = folder.0.join("binary");
         fs::write(&binary, [0xff]).unwrap();
-        check(&binary, "cannot be read");
+        check(&binary, "no text in UTF-8");
     }
 }

@@ -15,6 +15,8 @@ pub enum Counter {
     TlsResumed,
     /// Clients that broke the protocol of TLS, most of them in the handshake.
     TlsFailed,
+    /// TLS handshakes that did not begin because their address begins too many.
+    TlsRefusedAddress,
     /// Upgrades that a backend granted.
     Upgrades,
     /// Plain requests that a backend answered.
@@ -113,13 +115,14 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     ),
     CounterFamily {
         name: "throng_balancer_tls_handshakes",
-        help: "TLS handshakes with clients, by outcome; failed counts later breaches of the protocol, too.",
+        help: "TLS handshakes with clients, by outcome; failed counts later breaches of the protocol, too, and address_rate those that did not begin.",
         unit: Unit::Count,
         label: "outcome",
         members: &[
             (Counter::TlsFull, "full"),
             (Counter::TlsResumed, "resumed"),
             (Counter::TlsFailed, "failed"),
+            (Counter::TlsRefusedAddress, "address_rate"),
         ],
     },
     CounterFamily {

@@ -12,7 +12,7 @@ use crate::balancer::config::ProxyProtocol;
 use crate::balancer::metrics::Counter;
 use crate::http::Response;
 use crate::limits::{ACCEPTS_PER_TURN, SPARE_CONNECTIONS};
-use crate::reactor::door::{Accepted, accept};
+use crate::reactor::door::{Accepted, accept, turn_away};
 
 impl Reactor {
     /// Accepts until nobody waits or the budget is used up.
@@ -67,12 +67,16 @@ impl Reactor {
 
     fn take(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         self.count(Counter::Accepted, 1);
+        let step = if self.config.proxy_protocol_in == ProxyProtocol::V2 { Step::Proxy } else { Step::Head };
+        // Who is behind a header is not known yet.
+        if step == Step::Head && !self.admits_handshake(peer.ip()) {
+            return turn_away(stream);
+        }
         let sockets_max = self.config.max_connections.saturating_add(SPARE_CONNECTIONS);
         if self.table.len() >= sockets_max || !self.table.has_room() {
             self.count(Counter::RefusedCapacity, 1);
             return refuse(&mut stream, self.tls.identity.is_some());
         }
-        let step = if self.config.proxy_protocol_in == ProxyProtocol::V2 { Step::Proxy } else { Step::Head };
         let slot = self.table.insert(Pair::accepted(stream, step, peer));
         let Some(pair) = self.table.get(slot) else { return };
         // Edge-triggered, so that WRITABLE is silent until the socket was full.

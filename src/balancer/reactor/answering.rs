@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Reactor;
 use super::opening::Failure;
-use super::pair::{Opening, Side, Stage, Step};
+use super::pair::{Opening, Pair, Side, Stage, Step, UNTIL_CLOSE};
 use super::pump::Gulp;
 use crate::balancer::director::Observed;
-use crate::balancer::head::{self, Answer, Asked};
+use crate::balancer::head::{self, Answer, Asked, Body};
 
 /// Interim answers (1xx) to one request that are passed on.
 const INTERIM_ANSWERS_MAX: u8 = 16;
@@ -54,7 +54,7 @@ impl Reactor {
             Answer::Other { status, .. } if is_upgrade && status >= 500 => {
                 self.handshake_failed(slot, &format!("it answered {status}"));
             }
-            Answer::Other { head_len, .. } => self.relay(slot, head_len),
+            Answer::Other { head_len, body, .. } => self.relay(slot, head_len, body),
             Answer::Bad(why) => self.handshake_failed(slot, why),
         }
     }
@@ -75,9 +75,14 @@ impl Reactor {
         self.pump(slot, Side::Backend);
     }
 
-    /// Any other answer goes to the client as it is, to its end.
-    fn relay(&mut self, slot: u32, head_len: usize) {
+    /// Any other answer goes to the client as it is, to its end; what follows
+    /// that would be taken for an answer to another request.
+    fn relay(&mut self, slot: u32, head_len: usize, body: Body) {
         let Some(pair) = self.table.get(slot) else { return };
+        pair.answer_left = match body {
+            Body::Length(bytes) => bytes,
+            Body::Chunked | Body::UntilClose => UNTIL_CLOSE,
+        };
         if pair.is_websocket {
             // No upgrade, and nothing more may follow on this connection.
             pair.is_websocket = false;
@@ -90,11 +95,28 @@ impl Reactor {
         let Some(answer) = self.start_pumping(slot, head_len) else { return };
         let mut bytes = Vec::with_capacity(answer.len() + 32);
         head::write_answer(&mut bytes, &answer[..head_len]);
-        bytes.extend_from_slice(&answer[head_len..]);
+        let Some(pair) = self.table.get(slot) else { return };
+        bytes.extend_from_slice(pair.take_of_answer(&answer[head_len..]));
         self.set_due_in(slot, self.config.half_close_timeout);
         self.send(slot, Side::Client, &bytes);
+        self.end_answer_if_whole(slot);
         self.pump(slot, Side::Client);
         self.pump(slot, Side::Backend);
+    }
+
+    /// Lets the backend go whose answer is whole, whether it ends the connection or not.
+    pub(super) fn end_answer_if_whole(&mut self, slot: u32) {
+        let is_whole = |pair: &&mut Pair| matches!(pair.stage, Stage::Open) && pair.answer_left == 0;
+        let Some(pair) = self.table.get(slot).filter(is_whole) else { return };
+        // Whatever else the client sends of its request nobody wants to know.
+        pair.client_end.ignored = true;
+        self.says_farewell(slot, Side::Backend);
+        self.drop_backend(slot);
+        if let Some(pair) = self.table.get(slot) {
+            // The client may take its time, as if the backend had ended but its own direction.
+            pair.backend_end.shut = false;
+        }
+        self.after_flush(slot, Side::Client);
     }
 
     /// The handshake is over; what the backend has answered, a head of

@@ -37,6 +37,8 @@ pub(super) struct Closing {
     next: u32,
     /// When the last had been accepted, where the listeners outlive the balancer.
     began: Millis,
+    /// Over which the closes are spread.
+    window: Duration,
     tally: Tally,
     reported: bool,
 }
@@ -254,11 +256,11 @@ impl Reactor {
     }
 
     /// From here on pairs are closed over the window.
-    pub(super) fn begin_closing(&mut self) {
+    pub(super) fn begin_closing(&mut self, window: Duration) {
         if self.shared.listeners_outlive {
             self.shut_door();
         }
-        self.closing = Some(Closing { began: self.now, ..Closing::default() });
+        self.closing = Some(Closing { began: self.now, window, ..Closing::default() });
         self.part_with_listeners();
     }
 
@@ -270,7 +272,6 @@ impl Reactor {
     /// Gives pairs the time of their close; reports when nobody is left.
     pub(super) fn go_on_closing(&mut self) {
         let Some(mut closing) = self.closing.take() else { return };
-        let window = self.config.drain_window;
         for _ in 0..CLOSES_PER_TURN {
             if closing.next >= self.table.high_water() {
                 break;
@@ -281,7 +282,8 @@ impl Reactor {
             if pair.is_websocket && matches!(pair.stage, Stage::Open) {
                 closing.tally.told += 1;
                 let number = u64::from(slot) << 32 | u64::from(pair.generation);
-                let offset = close_offset(number, self.shared.drain_seed ^ u64::from(self.me.0), window);
+                let offset =
+                    close_offset(number, self.shared.drain_seed ^ u64::from(self.me.0), closing.window);
                 self.set_due_in(slot, offset);
             }
         }

@@ -1,6 +1,7 @@
 //! What a balancer's reactor is told, and what it tells.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ServerConfig;
@@ -38,8 +39,11 @@ impl Weigh for ReactorMessage {
 pub enum Order {
     /// Begin to accept.
     Accept,
-    /// Close all pairs over the window.
-    Close,
+    /// Close all pairs, spread over the window.
+    Close {
+        /// That of the drain's beginning, whatever has been reloaded since.
+        window: Duration,
+    },
     /// Cut off what is left.
     Abort,
     /// New settings.

@@ -140,6 +140,8 @@ pub struct Reactor {
     buffer: Box<[u8]>,
     /// Pairs that used up their budget and have more to pump.
     waiting: Vec<u32>,
+    /// Clients whose handshakes of TLS can go on, slot and generation.
+    handshakes: VecDeque<(u32, u32)>,
     /// Pairs for which there was no room at any backend, slot and generation.
     queue: VecDeque<(u32, u32)>,
     timers: Timers,
@@ -194,6 +196,7 @@ impl Reactor {
             inbox: parts.inbox,
             orders: parts.orders,
             waiting: Vec::new(),
+            handshakes: VecDeque::new(),
             queue: VecDeque::new(),
             timers: Timers::default(),
             lost: Vec::new(),
@@ -242,6 +245,7 @@ impl Reactor {
             }
         }
         self.accept_waiting();
+        self.go_on_with_handshakes();
         self.pump_waiting();
         self.handle_due();
         self.serve_queue();
@@ -264,7 +268,8 @@ impl Reactor {
 
     /// How long to wait for events.
     fn patience(&self) -> Duration {
-        if !self.waiting.is_empty() || self.has_callers || self.has_closes_left() {
+        let has_clients_waiting = !self.waiting.is_empty() || !self.handshakes.is_empty();
+        if has_clients_waiting || self.has_callers || self.has_closes_left() {
             return Duration::ZERO;
         }
         let is_calm = self.queue.is_empty() && self.pending.is_empty() && !self.callers_left;
@@ -279,7 +284,7 @@ impl Reactor {
             match order {
                 Order::Accept if !self.open_door() => return false,
                 Order::Accept => {}
-                Order::Close => self.begin_closing(),
+                Order::Close { window } => self.begin_closing(window),
                 Order::Abort => self.abort(),
                 Order::Reload(config) => self.reload(config),
                 Order::Tls { identity, peers } => (self.tls.identity, self.tls.peers) = (identity, peers),
@@ -336,7 +341,7 @@ impl Reactor {
         let Some(pair) = self.table.get(slot) else { return };
         match (&pair.stage, side) {
             (Stage::Opening(opening), Side::Client) => match opening.step {
-                Step::Proxy | Step::Head => self.read_request(slot),
+                Step::Proxy | Step::Head => self.request_is_ready(slot),
                 _ if end_is_over(pair) => self.end(slot, Ended::ClientLeft),
                 _ => self.pump(slot, Side::Client),
             },

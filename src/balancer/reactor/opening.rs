@@ -23,7 +23,8 @@ pub(super) enum Failure<'a> {
     Connect(&'a str),
     /// It did not answer the request as it should.
     Handshake(&'a str),
-    /// It answered that it takes nobody at present, which is no fault.
+    /// It does not serve this request, which is no fault: it takes nobody at
+    /// present, or has waited long enough for the rest.
     Unwilling,
     /// Nothing was tried: the balancer lacks a descriptor, a port or memory.
     Ours,
@@ -177,9 +178,12 @@ impl Reactor {
         }
     }
 
-    /// The backend was reached, but did not serve.
+    /// The backend was reached, but did not serve. One that has only a part of
+    /// the request may give up on it: that is its client's doing.
     pub(super) fn handshake_failed(&mut self, slot: u32, why: &str) {
-        self.backend_failed(slot, &Failure::Handshake(why));
+        let is_whole = self.table.get(slot).is_some_and(|pair| pair.body_left == 0);
+        let failure = if is_whole { Failure::Handshake(why) } else { Failure::Unwilling };
+        self.backend_failed(slot, &failure);
     }
 
     /// Another backend is tried, unless there have been enough.

@@ -12,6 +12,7 @@ use super::pair::{Side, Stage};
 use super::survey::{Survey, Wanted};
 use crate::admin::api::Caller;
 use crate::balancer::api::{self, Answer, Snapshot};
+use crate::balancer::config::ProxyProtocol;
 use crate::balancer::director::Observed;
 use crate::balancer::ended::Ended;
 use crate::balancer::head::Request;
@@ -46,15 +47,17 @@ impl Reactor {
     }
 
     /// Answers a request for the balancer itself. `peer` is the other end of the
-    /// socket, whatever headers say.
+    /// connection, by its socket or its PROXY header.
     pub(super) fn answer_own(&mut self, slot: u32, request: &Request<'_>, body: &[u8], peer: SocketAddr) {
         self.count(Counter::OwnRequests, 1);
         let head_only = request.head.method == "HEAD";
+        let (shared, config) = (self.shared.clone(), self.config.clone());
+        // What a PROXY header says is no more than what other headers say: whoever reaches the port may send one.
+        let is_proxied = config.proxy_protocol_in == ProxyProtocol::V2;
         let caller = Caller {
             peer: peer.ip().to_canonical(),
-            forwarded: forwarded::has_forwarding_header(&request.head),
+            forwarded: is_proxied || forwarded::has_forwarding_header(&request.head),
         };
-        let (shared, config) = (self.shared.clone(), self.config.clone());
         let backends = shared.backends();
         let snapshot = Snapshot {
             service_name: &config.service_name,

@@ -18,6 +18,9 @@ use crate::balancer::roster::{Backend, BackendId};
 use crate::reactor::conn_table::Row;
 use crate::trace::TraceId;
 
+/// What is missing of an answer that ends with its connection, and of a stream of frames.
+pub(super) const UNTIL_CLOSE: u64 = u64::MAX;
+
 /// One end of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -225,6 +228,8 @@ pub(super) struct Pair {
     pub(super) generation: u32,
     /// Bytes the client may still send of a plain request.
     pub(super) body_left: u32,
+    /// Bytes that are missing of the body of an answer; not 0 for what is no answer.
+    pub(super) answer_left: u64,
     /// Whether a WebSocket is spoken.
     pub(super) is_websocket: bool,
     /// It is to be closed as soon as the backend's stream is between two frames.
@@ -253,11 +258,22 @@ impl Pair {
             active_at: 0,
             generation: 0,
             body_left: 0,
+            answer_left: UNTIL_CLOSE,
             is_websocket: false,
             is_due: false,
             parting: Ended::Answered,
             is_waiting: false,
         }
+    }
+
+    /// What of these bytes of the backend's belongs to its answer.
+    pub(super) fn take_of_answer<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.answer_left == UNTIL_CLOSE {
+            return bytes;
+        }
+        let count = usize::try_from(self.answer_left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.answer_left -= count as u64;
+        &bytes[..count]
     }
 
     pub(super) fn end(&mut self, side: Side) -> &mut End {

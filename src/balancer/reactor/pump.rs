@@ -93,7 +93,8 @@ impl Reactor {
                 pair.body_left -= count as u32;
                 &bytes[..count]
             }
-            _ => bytes,
+            Side::Client => bytes,
+            Side::Backend => pair.take_of_answer(bytes),
         };
         let is_last = matches!(pair.stage, Stage::Opening(_)) && pair.body_left == 0;
         if is_last {
@@ -103,6 +104,7 @@ impl Reactor {
         self.send(slot, from.other(), bytes);
         if from == Side::Backend {
             self.feed_frames(slot, bytes);
+            self.end_answer_if_whole(slot);
         }
     }
 
@@ -251,7 +253,8 @@ impl Reactor {
     }
 
     /// A side takes no more. What it said before, perhaps why, is still to be
-    /// read and passed on; the end of that is the end of the side.
+    /// read and passed on; the end of that is the end of the side. What the other
+    /// sends is read all the same: one that waits to be read from reads nothing.
     fn on_unwritable(&mut self, slot: u32, to: Side, error: &io::Error) {
         let Some(pair) = self.table.get(slot) else { return };
         if !matches!((&pair.stage, to), (Stage::Open, _) | (Stage::Opening(_), Side::Backend)) {
@@ -266,6 +269,7 @@ impl Reactor {
         if matches!(pair.stage, Stage::Open) {
             self.wait_for_other_half(slot);
             self.pump(slot, to);
+            self.pump(slot, to.other());
         }
     }
 
@@ -309,9 +313,10 @@ impl Pair {
         is_open && has_room && end.readable && !end.eof
     }
 
-    /// Whether the backend's end means that a WebSocket was cut off.
+    /// Whether the backend's end means that a WebSocket was cut off, whose client is still there.
     fn is_lost(&self) -> bool {
-        self.is_websocket && !self.frames.close_seen() && !self.client_end.eof
+        let is_heard = !self.client_end.eof && !self.backend_end.ignored;
+        self.is_websocket && !self.frames.close_seen() && is_heard
     }
 
     fn reason(&self) -> Ended {

@@ -11,10 +11,19 @@ use crate::balancer::head::{self, Parsed, Request, Via};
 use crate::balancer::metrics::Counter;
 use crate::balancer::proxy_protocol;
 use crate::http::Response;
+use crate::limits::BALANCER_BODY_BYTES;
 use crate::trace::{TRACEPARENT, TraceId};
 
 impl Reactor {
     /// The client has sent something, or ended its direction.
+    pub(super) fn request_is_ready(&mut self, slot: u32) {
+        match self.is_in_handshake(slot) {
+            true => self.queue_handshake(slot),
+            false => self.read_request(slot),
+        }
+    }
+
+    /// Reads what the client has sent.
     pub(super) fn read_request(&mut self, slot: u32) {
         while let Some(pair) = self.table.get(slot) {
             let is_reading = matches!(pair.step(), Some(Step::Proxy | Step::Head));
@@ -51,6 +60,9 @@ impl Reactor {
                 let is_whole = body.len() >= request.head.content_length;
                 if !self.is_own(&request) {
                     self.pass_on(slot, &request, &bytes, &via);
+                } else if request.head.content_length > BALANCER_BODY_BYTES {
+                    self.count(Counter::RefusedBadRequest, 1);
+                    self.answer(slot, &Response::error(413, "request body too large"), false);
                 } else if is_whole {
                     self.answer_own(slot, &request, &body[..request.head.content_length], peer);
                 } else {
@@ -100,6 +112,13 @@ impl Reactor {
                     return true;
                 }
                 let rest = std::mem::take(&mut opening.request);
+                // A connection of the proxy's own stands for nobody.
+                if let Some(source) = header.source
+                    && !self.admits_handshake(source.ip())
+                {
+                    self.end(slot, Ended::AddressRate);
+                    return false;
+                }
                 self.begin_client_tls(slot, rest)
             }
             Err(error) => {

@@ -5,15 +5,17 @@
 //! here is where the two differ.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
 use super::Reactor;
-use super::pair::{Pair, Side};
+use super::pair::{Pair, Side, Step};
 use super::pump::Gulp;
 use crate::balancer::ended::Ended;
 use crate::balancer::metrics::Counter;
+use crate::limits::{EVENTS_PER_TURN, TLS_HANDSHAKES_PER_TURN};
 use crate::tls::{Channel, Peers, Scratch, Session, Sessions};
 
 /// The sessions of a reactor, and what new ones are made with.
@@ -60,6 +62,16 @@ impl Tls {
 }
 
 impl Reactor {
+    /// Whether a client at this address may begin a handshake, if TLS is spoken
+    /// at all; counted if not.
+    pub(super) fn admits_handshake(&self, peer: IpAddr) -> bool {
+        let (rate, trusted) = (self.config.connections_per_address, &self.config.trusted_proxies);
+        let admitted =
+            self.tls.identity.is_none() || self.shared.handshakes.admits(peer, rate, trusted, self.now);
+        self.count(Counter::TlsRefusedAddress, u64::from(!admitted));
+        admitted
+    }
+
     /// From the client's next byte on TLS is spoken, `received` being what has
     /// come already. False when it ended of that.
     pub(super) fn begin_client_tls(&mut self, slot: u32, mut received: Vec<u8>) -> bool {
@@ -87,6 +99,41 @@ impl Reactor {
             self.end(slot, Ended::TlsFailed);
         }
         begun.is_ok()
+    }
+
+    /// Whether the client is to speak TLS and its handshake is not over.
+    pub(super) fn is_in_handshake(&mut self, slot: u32) -> bool {
+        let is_to_come = self.table.get(slot).and_then(|pair| pair.step()) == Some(Step::Proxy);
+        match &self.tls.identity {
+            Some(_) if is_to_come => true,
+            _ => !self.is_established(slot, Side::Client),
+        }
+    }
+
+    /// Goes on with a client's handshake when it is its turn.
+    pub(super) fn queue_handshake(&mut self, slot: u32) {
+        let Some(pair) = self.table.get(slot).filter(|pair| !pair.is_waiting) else { return };
+        pair.is_waiting = true;
+        self.handshakes.push_back((slot, pair.generation));
+    }
+
+    /// Goes on with the handshakes that have waited longest.
+    pub(super) fn go_on_with_handshakes(&mut self) {
+        let mut left = TLS_HANDSHAKES_PER_TURN;
+        while left > 0
+            && let Some((slot, generation)) = self.handshakes.pop_front()
+        {
+            let Some(pair) = self.table.get(slot).filter(|pair| pair.generation == generation) else {
+                continue;
+            };
+            pair.is_waiting = false;
+            left -= 1;
+            self.read_request(slot);
+        }
+        if self.handshakes.is_empty() {
+            // What a crowd took is given back.
+            self.handshakes.shrink_to(EVENTS_PER_TURN);
+        }
     }
 
     /// From the first byte on TLS is spoken with the backend, if it is to be,

@@ -15,7 +15,7 @@ use crate::balancer::metrics::Metrics;
 use crate::balancer::pick::Strategy;
 use crate::balancer::roster::{BackendRecord, Directory};
 use crate::drain::Phase;
-use crate::limiter::AddressLimiter;
+use crate::limiter::{AddressLimiter, HandshakeLimiter};
 use crate::reactor::mailbox::{Full, Mailbox};
 
 /// Read by every reactor and by the handle.
@@ -29,6 +29,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Connections per client address.
     pub limiter: AddressLimiter,
+    /// TLS handshakes per peer's address.
+    pub handshakes: HandshakeLimiter,
     /// Into each reactor.
     pub mailboxes: Vec<Mailbox<ReactorMessage>>,
     /// Makes round robin even over all reactors.
@@ -66,6 +68,7 @@ impl Shared {
             listeners_outlive,
             metrics,
             limiter: AddressLimiter::new(),
+            handshakes: HandshakeLimiter::default(),
             mailboxes,
             rotor: Arc::default(),
             started: Instant::now(),

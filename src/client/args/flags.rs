@@ -23,7 +23,8 @@ Examples:
 Reconnecting: the first wait is anything up to --backoff-first, doubled by each failure up to
 --backoff-max. A server that leaves says when to come back (reconnect_after_ms of its notice), and
 one that is full does (Retry-After); both are obeyed. 4xx answers other than 408, 425 and 429, an
-answer that is not WebSocket, a TLS error and the close codes 4001 to 4003 are a refusal for good.
+answer that is not WebSocket, the close codes 4001 to 4003 and, on a connection that was never open,
+a TLS error are a refusal for good.
 Closed with 4010, its token has expired: it comes back with what --token-file then holds, and after
 it was connected once goes on trying when that is refused with 401.
 

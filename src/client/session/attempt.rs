@@ -15,7 +15,7 @@ use super::open::Open;
 use super::{Context, Phase, Session};
 use crate::client::event::What;
 use crate::client::options::Options;
-use crate::client::refusal::{Failure, judge, judge_io};
+use crate::client::refusal::{Failure, Outlook, judge, judge_io};
 
 /// Read at once from a socket, and kept for it.
 const READ_BYTES: usize = 4 * 1024;
@@ -84,7 +84,9 @@ impl Session {
             }
             Ok(Progress::Open(socket)) => self.opened(context, socket, address),
             // What the server itself refuses another address would, too.
-            Err(failure) if failure.permanent => self.fail(context, at(address, failure)),
+            Err(failure) if matches!(failure.outlook, Outlook::Unauthorized | Outlook::Lasting) => {
+                self.fail(context, at(address, failure));
+            }
             Err(failure) => self.try_next(context, rest, at(address, failure)),
         }
     }

@@ -1,4 +1,4 @@
-//! A TCP stream with or without TLS, that counts what it reads.
+//! A TCP stream with or without TLS, that counts what it reads and lets one turn read but so much.
 
 use std::io::{self, Read, Write};
 
@@ -12,6 +12,8 @@ pub(super) struct Link {
     io: Io,
     /// Bytes read so far.
     pub(super) received: u64,
+    /// Bytes that may be read until the next turn.
+    allowance: usize,
 }
 
 enum Io {
@@ -33,17 +35,32 @@ impl Link {
                 Io::Tls(Box::new(StreamOwned::new(connection.map_err(io::Error::other)?, stream)))
             }
         };
-        Ok(Link { io, received: 0 })
+        Ok(Link { io, received: 0, allowance: usize::MAX })
+    }
+
+    /// A new turn: so many bytes may be read in it. A server can send frames
+    /// without an end that make no message, for which a reader would go on for ever.
+    pub(super) fn allow(&mut self, bytes: usize) {
+        self.allowance = bytes;
+    }
+
+    /// Whether it said "later" although more may be there.
+    pub(super) fn is_spent(&self) -> bool {
+        self.allowance == 0
     }
 }
 
 impl Read for Link {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_spent() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let count = match &mut self.io {
             Io::Plain(stream) => stream.read(buffer),
             Io::Tls(stream) => stream.read(buffer),
         }?;
         self.received += count as u64;
+        self.allowance = self.allowance.saturating_sub(count);
         Ok(count)
     }
 }

@@ -24,7 +24,7 @@ use super::event::{Event, What};
 use super::gate::Gate;
 use super::ledger::Ledger;
 use super::options::Options;
-use super::refusal::{Closed, Failure};
+use super::refusal::{Closed, Failure, Outlook};
 use super::tls::Tls;
 
 pub(super) use self::outgoing::Outgoing;
@@ -151,10 +151,16 @@ impl Session {
     /// An attempt, or what it takes to make one, failed.
     pub(super) fn fail(&mut self, context: &mut Context<'_>, failure: Failure) {
         self.ledger.failed();
-        // A token that was good once has expired: there will be another.
         let renewable = context.options.token.as_ref().is_some_and(|token| token.is_renewable());
-        let waits_for_token = failure.unauthorized && renewable && self.ledger.was_open();
-        if failure.permanent && !waits_for_token && !context.options.keep_trying {
+        // A token, or a server's certificate, that was good once has expired: there will be another.
+        let was_good = self.ledger.was_open();
+        let lasts = match failure.outlook {
+            Outlook::Passing => false,
+            Outlook::Unauthorized => !(renewable && was_good),
+            Outlook::Untrusted => !was_good,
+            Outlook::Lasting => true,
+        };
+        if lasts && !context.options.keep_trying {
             return self.refuse(context, failure.why);
         }
         let retry_in = self.backoff.next(failure.advice, fastrand::f64());

@@ -19,6 +19,9 @@ use crate::client::refusal::Closed;
 /// Messages of one connection in one turn.
 const MESSAGES_PER_TURN: usize = 64;
 
+/// Bytes read from one connection in one turn.
+const BYTES_PER_TURN: usize = 256 * 1024;
+
 /// The code of a close frame without one (RFC 6455, section 7.1.5).
 pub(super) const NO_STATUS: u16 = 1005;
 
@@ -95,11 +98,16 @@ impl Session {
     /// Reads as much as one turn may; whether there may be more.
     pub(super) fn read(&mut self, context: &mut Context<'_>) -> bool {
         self.flush(context);
+        if let Phase::Open(open) = &mut self.phase {
+            open.socket.get_mut().allow(BYTES_PER_TURN);
+        }
         for _ in 0..MESSAGES_PER_TURN {
             let Phase::Open(open) = &mut self.phase else { return false };
             match open.socket.read() {
                 Ok(message) => self.take(context, message),
-                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    return open.socket.get_ref().is_spent();
+                }
                 Err(error) => {
                     self.broken(context, &error);
                     return false;

@@ -91,7 +91,8 @@ const LIMITS: &[Key<Config>] = &[
     },
     key! { connections_per_address: ADDRESS_RATE, LIVE, "connections-per-address",
         "New WebSocket connections of one client address (one /64 of IPv6) in so many seconds, written \
-         100/60; further ones are answered 429. off is no limit.",
+         100/60; further ones are answered 429. An address may begin 4 times as many TLS handshakes and \
+         one a second besides; further connections are reset. off is no limit.",
     },
     key! { message_bytes_max: SIZE, LIVE, "message-bytes-max",
         "Largest message taken from a client, after inflating; a larger one closes the connection with \

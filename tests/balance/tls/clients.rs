@@ -454,3 +454,64 @@ fn a_balancer_does_not_start_with_files_that_cannot_be_used() {
     check(&["--backend-tls", "--backend-ca", key], 1, "balancer.key");
     check(&["--backend-tls", "--backend-tls-name", "no name"], 2, "backend");
 }
+
+#[test]
+fn a_crowd_that_comes_at_once_is_taken_in_parts() {
+    /// Handshakes begun in one turn.
+    const PART: usize = 32;
+    const CROWD: usize = 10 * PART;
+    let stub = Stub::start();
+    // However long this takes, nobody is late.
+    let secure = in_front_of(&stub, &["--reactors", "1", "--handshake-timeout", "1m"]);
+    let mut crowd: Vec<Web> = (0..CROWD).map(|_| Web::connect(secure.balancer.http)).collect();
+    let metric = |name: &str| secure.balancer.metric(name) as usize;
+    eventually("all are accepted", || metric(r#"throng_balancer_sockets{reactor="0"}"#) >= CROWD);
+    let before = metric("throng_balancer_reactor_turns_total");
+    let tls =
+        rustls::ClientConnection::new(secure.balancer.tls.clone().unwrap(), "localhost".try_into().unwrap());
+    let mut hello = Vec::new();
+    tls.unwrap().write_tls(&mut hello).unwrap();
+    // All of them have something to say when it looks again.
+    secure.balancer.process.signal(libc::SIGSTOP);
+    crowd.iter_mut().for_each(|web| web.send(&hello));
+    secure.balancer.process.signal(libc::SIGCONT);
+    crowd.iter_mut().for_each(|web| assert!(web.read_more()));
+    let turns = metric("throng_balancer_reactor_turns_total") - before;
+    assert!(turns >= CROWD / PART, "{turns} turns");
+}
+
+#[test]
+fn an_address_that_begins_too_many_handshakes_is_turned_away() {
+    // 4 for each WebSocket, and one a second.
+    let (limit, taken) = (["--connections-per-address", "1/60"], 4 + 60);
+    let attempts = taken + 2;
+    let (authority, stub) = (Authority::new(), Stub::start());
+    let shown = authority.server("balancer");
+    // What a proxy connects for itself.
+    let own = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    // How many of these handshakes behind this header come about.
+    let begun = |header: &[u8], args: &[&str]| {
+        let balancer = secured(&authority, &shown, &[stub.address], &[&UNCHECKED[..], &limit, args].concat());
+        let begin = |header: &[u8], from: u8| {
+            let mut web = Web::connect_from([127, 0, 0, from], balancer.http);
+            // It may have been turned away already.
+            let _ = web.try_send(header);
+            web.secure(balancer.tls.as_ref().unwrap()).ok()
+        };
+        let begun = (0..attempts).filter(|_| begin(header, 9).is_some()).count();
+        let mut other = begin(if header.is_empty() { b"" } else { own }, 10).unwrap();
+        let metrics = String::from_utf8(other.request("GET", "/metrics", "", "").body).unwrap();
+        let reset =
+            format!(r#"throng_balancer_tls_handshakes_total{{outcome="address_rate"}} {}"#, attempts - begun);
+        assert!(metrics.lines().any(|line| line == reset), "{args:?}: no {reset}");
+        begun
+    };
+    assert_eq!(begun(b"", &[]), taken);
+    assert_eq!(begun(b"", &["--trusted-proxy", "127.0.0.9"]), attempts);
+    assert_eq!(begun(PROXY_HEADER, &["--proxy-protocol-in", "v2"]), taken);
+    assert_eq!(
+        begun(PROXY_HEADER, &["--proxy-protocol-in", "v2", "--trusted-proxy", "203.0.113.7"]),
+        attempts
+    );
+    assert_eq!(begun(own, &["--proxy-protocol-in", "v2"]), attempts);
+}

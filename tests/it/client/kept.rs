@@ -6,13 +6,14 @@ use serde_json::json;
 
 use super::scripted::Scripted;
 use super::{at, client, span, url};
+use crate::authority::{Authority, text};
 use crate::node::{Launch, Node};
 
 /// Waits shorter than a person would want, so that a test does not.
 const QUICK: [&str; 4] = ["--backoff-first", "100ms", "--backoff-max", "300ms"];
 
 /// A little for the clocks and threads of a busy machine.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(5);
 
 /// A node like `node`, on its port.
 fn again(node: &Node, args: &[&str]) -> Node {
@@ -24,7 +25,7 @@ fn again(node: &Node, args: &[&str]) -> Node {
 fn a_drained_node_loses_nothing_it_announced() {
     const CLIENTS: usize = 50;
     let business = ["--simulate", "--simulate-interval", "100ms"];
-    let leaving = ["--lame-duck", "0s", "--drain-window", "1s", "--drain-timeout", "2s"];
+    let leaving = ["--lame-duck", "0s", "--drain-window", "1s", "--drain-timeout", "10s"];
     let mut first = Node::start(&[&business[..], &leaving].concat());
     let args = ["--connections", "50", "--simulate", "--interval", "50ms", "--name", "c"];
     let mut clients = client(&url(&first), &[&args[..], &QUICK].concat());
@@ -166,6 +167,30 @@ fn a_refusal_for_good_is_the_end() {
 }
 
 #[test]
+fn a_certificate_that_was_good_once_is_waited_for() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (good, bad) = (authority.server("good"), stranger.server("bad"));
+    let first = Node::start(&good.flags());
+    let url = format!("wss://localhost:{}/ws", first.http.port());
+    let ca = authority.ca();
+    let args = [&["--ca-file", text(&ca)][..], &QUICK].concat();
+    let mut one = client(&url, &args);
+    one.next("welcomed");
+    first.process.signal(libc::SIGKILL);
+    one.next("disconnected");
+    let second = again(&first, &bad.flags());
+    while !one.next("failed")["why"].as_str().unwrap().contains("TLS") {}
+    // Who never saw a good one may have the wrong address, or trust the wrong authority.
+    assert_eq!(client(&url, &args).ended().1, 3);
+    second.process.signal(libc::SIGKILL);
+    let third = again(&second, &good.flags());
+    one.next("connected");
+    let (sums, code) = one.end();
+    assert_eq!((code, &sums["refused"]), (0, &json!(0)), "{sums:#}");
+    drop(third);
+}
+
+#[test]
 fn what_was_announced_and_does_not_come_is_lost() {
     let check = |numbers: &[u32], lost: u32, gaps: u32, duplicates: u32| {
         let server = Scripted::new();
@@ -215,18 +240,18 @@ fn what_was_not_confirmed_is_sent_again() {
 #[test]
 fn a_silent_server_is_given_up() {
     let server = Scripted::new();
-    let mut one = client(&server.url(), &[&["--heartbeat", "150ms"][..], &QUICK].concat());
+    let mut one = client(&server.url(), &[&["--heartbeat", "1s"][..], &QUICK].concat());
     let start = Instant::now();
     let _deaf = server.accept();
     let gone = one.next("disconnected");
     assert!(gone["reason"].as_str().unwrap().contains("sign of life"), "{gone}");
     let took = start.elapsed();
-    assert!((Duration::from_millis(290)..Duration::from_millis(300) + SLACK).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(1990)..Duration::from_secs(2) + SLACK).contains(&took), "{took:?}");
     // One that answers pings stays.
     let mut alive = server.accept();
     one.next("connected");
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(700) {
+    while start.elapsed() < Duration::from_millis(3500) {
         alive.ping_is_answered();
     }
     assert_eq!(one.count("disconnected"), 1);

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
 use throng::client::backoff::Policy;
@@ -161,6 +163,27 @@ fn a_server_that_breaks_the_protocol_is_told_and_left() {
     let (_, reason) = next(&client, reason);
     assert!(reason.contains("broke the protocol"), "{reason}");
     server.accept();
+}
+
+#[test]
+fn a_server_that_never_comes_to_the_end_of_a_message_is_left() {
+    let server = Scripted::new();
+    let client = Client::connect(Options { connections: 2, ..options(&server.url()) }).unwrap();
+    let [endless, mut other] = [server.accept(), server.accept()];
+    let mut stream = endless.another_end();
+    let sending = thread::spawn(move || {
+        // The first piece of a message, and then pieces with nothing in them.
+        let _ = stream.write_all(&[0x01, 1, b'a']);
+        while stream.write_all(&[0; 20_000]).is_ok() {}
+    });
+    // Others have their turns, and so has the end.
+    other.send("heard");
+    assert_eq!(next(&client, text).1, "heard");
+    let (sender, ended) = channel();
+    thread::spawn(move || sender.send(client.close()).unwrap());
+    assert_eq!(other.closed(true), 1000);
+    assert_eq!(ended.recv_timeout(DEADLINE).unwrap().connections, 2);
+    sending.join().unwrap();
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn whoever_is_closed_is_told_to_the_end() {
 fn whoever_is_left_for_being_idle_is_told() {
     let secure = Secure::start(&[
         "--handshake-timeout",
-        "300ms",
+        "3s",
         "--heartbeat-interval",
         "200ms",
         "--heartbeat-timeout",

@@ -7,14 +7,14 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// What asks `host`, as it stands in the URL, for a WebSocket on `path`.
-pub(crate) fn request(host: &str, path: &str) -> Result<Vec<u8>, String> {
+/// What asks `host`, as it stands in the URL, for a WebSocket on `path`. `headers` are further lines, each with its CRLF.
+pub(crate) fn request(host: &str, path: &str, headers: &str) -> Result<Vec<u8>, String> {
     if !path.starts_with('/') || path.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
         return Err(format!("{path:?} is not a path: it starts with / and has no spaces"));
     }
     Ok(format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     )
     .into_bytes())
 }
@@ -69,12 +69,11 @@ mod tests {
 
     #[test]
     fn a_path_is_a_path() {
-        assert!(
-            request("host:1", "/ws?user_id=a")
-                .is_ok_and(|text| text.starts_with(b"GET /ws?user_id=a HTTP/1.1\r\n"))
-        );
+        assert!(request("host:1", "/ws?user_id=a", "A: b\r\n").is_ok_and(|text| {
+            text.starts_with(b"GET /ws?user_id=a HTTP/1.1\r\n") && text.ends_with(b"13\r\nA: b\r\n\r\n")
+        }));
         for bad in ["", "ws", "/a b", "/a\r\nHost: x", "/\u{e9}"] {
-            assert!(request("host:1", bad).is_err(), "{bad:?}");
+            assert!(request("host:1", bad, "").is_err(), "{bad:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the command line and the exit status. Never interprets a message: each mode does that for itself.
 
+mod belief;
 mod cli;
 mod connect;
 mod density;

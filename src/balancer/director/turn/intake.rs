@@ -80,7 +80,7 @@ impl Thread {
     pub(super) fn tick(&mut self, at: Moment) {
         self.next_tick = at.now + TICK;
         if let Some(watch) = &mut self.watch {
-            let (look, path) = (watch.look(at.wall), watch.path().display().to_string());
+            let (look, path) = (watch.look(), watch.path().display().to_string());
             self.take_look(look, &path, at);
         }
         self.links.resolver.ask(self.roster.hosts(), at.now);

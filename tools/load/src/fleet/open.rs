@@ -36,7 +36,7 @@ impl Fleet {
     ) -> Result<(), String> {
         for path in paths {
             self.welcome |= awaits_welcome(common, &path);
-            self.requests.push(request(&self.target_of(self.requests.len()).host, &path)?);
+            self.requests.push(request(&self.target_of(self.requests.len()).host, &path, "")?);
         }
         let started = Instant::now();
         let deadline = started + Duration::from_secs(common.open_timeout);
@@ -106,7 +106,7 @@ impl Fleet {
                 if self.requests.len() <= index {
                     self.requests.resize_with(index + 1, Vec::new);
                 }
-                self.requests[index] = request(&self.target_of(index).host, &path)?;
+                self.requests[index] = request(&self.target_of(index).host, &path, "")?;
                 self.connect(index);
             }
             // A connect that failed at once is told at once, but what fails every time must not keep us here.

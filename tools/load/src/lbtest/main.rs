@@ -2,6 +2,8 @@
 //!
 //! Owns the command line, the order of things and the exit status. Never speaks a protocol: `probe` does.
 
+#[path = "../belief.rs"]
+mod belief;
 #[allow(dead_code, reason = "shared with the load generator, which speaks more of it")]
 #[path = "../frame.rs"]
 mod frame;
@@ -10,13 +12,18 @@ mod handshake;
 mod probe;
 mod report;
 mod spread;
+mod token;
+mod wire;
 
 use clap::Parser;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Connections were not shared evenly enough, or some failed.
 const EXIT_NOT_SPREAD: u8 = 1;
+/// The command line cannot be used.
+const EXIT_USAGE: u8 = 2;
 /// The host does not answer, or says that it cannot serve.
 const EXIT_UNREACHABLE: u8 = 3;
 /// Where nodes speak WebSocket on any path, unless told otherwise.
@@ -30,6 +37,7 @@ const WS_PORT_USUAL: u16 = 8765;
     after_help = "\
 First GET /health is asked on the HTTP port. Then connections are opened to the HTTP port (--path) and to the WebSocket
 port (any path), and held until all have been opened. The instance is taken from the welcome that a node sends first.
+With --tls both ports speak it: https and wss. A token is shown when a connection is opened, not to /health.
 
 Connections count as spread when at least two instances (or --instances) answered and no instance has less than half of
 its fair share (--min-share), unless chance alone explains it: with few connections drawn at random shares differ, so
@@ -41,7 +49,9 @@ says that the host cannot serve.
 Examples:
   tools/lbtest                                      127.0.0.1, ports 8080 and 8765
   tools/lbtest --host lb.example --connections 1000 --concurrency 50
-  tools/lbtest --ws-port off --instances 3 --json   for a script: one port, three instances must answer"
+  tools/lbtest --ws-port off --instances 3 --json   for a script: one port, three instances must answer
+  tools/lbtest --host gateway.example --http-port 443 --ws-port off --tls --token-file token
+                                                    https and wss, and who comes shows a token"
 )]
 pub(crate) struct Cli {
     /// Host name or address to connect to
@@ -65,6 +75,19 @@ pub(crate) struct Cli {
     /// Path of the WebSocket on the HTTP port; {n} becomes the number of the connection
     #[arg(long, default_value = "/ws", value_parser = path)]
     pub(crate) path: String,
+    /// Speak TLS on both ports: https and wss
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Certificates to trust with --tls, PEM [default: those of the machine]
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Believe any certificate
+    #[arg(long, requires = "tls", conflicts_with = "ca_file")]
+    pub(crate) insecure: bool,
+    /// File with the token that says who the user is, read for each connection; %n stands for a connection's number,
+    /// from 1 [env: THRONG_TOKEN, the token itself]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Instances that must answer [default: any two]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) instances: Option<u32>,
@@ -97,7 +120,7 @@ fn ws_port(text: &str) -> Result<WsPort, String> {
 }
 
 fn path(text: &str) -> Result<String, String> {
-    handshake::request("host", text).map(|_| text.to_owned())
+    handshake::request("host", text, "").map(|_| text.to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -105,35 +128,62 @@ fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "a number from 0 to 1 is expected".to_owned())
 }
 
+/// How the host is spoken with.
+pub(crate) struct Access {
+    pub(crate) tls: Option<wire::Tls>,
+    pub(crate) token: Option<token::Token>,
+}
+
+impl Access {
+    /// What the command line and the environment say. Reads the files they name.
+    fn of(cli: &Cli) -> Result<Access, String> {
+        let token = token::Token::of(cli.token_file.as_deref(), std::env::var(token::VARIABLE).ok())?;
+        Ok(Access { tls: wire::Tls::of(cli)?, token })
+    }
+}
+
+impl Cli {
+    /// A scheme as it is called with or without TLS.
+    pub(crate) fn scheme(&self, plain: &str) -> String {
+        if self.tls { format!("{plain}s") } else { plain.to_owned() }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
+    let access = match Access::of(&cli) {
+        Ok(access) => access,
+        Err(why) => return fail(&cli, EXIT_USAGE, &why),
+    };
+    match run(&cli, &access) {
         Ok(report) => {
             if cli.json {
                 println!("{}", report.json());
             }
             ExitCode::from(if report.spread { 0 } else { EXIT_NOT_SPREAD })
         }
-        Err(why) => {
-            if cli.json {
-                println!("{}", serde_json::json!({"host": cli.host, "error": why, "spread": false}));
-            }
-            eprintln!("lbtest: {why}");
-            ExitCode::from(EXIT_UNREACHABLE)
-        }
+        Err(why) => fail(&cli, EXIT_UNREACHABLE, &why),
     }
 }
 
+fn fail(cli: &Cli, status: u8, why: &str) -> ExitCode {
+    if cli.json {
+        println!("{}", serde_json::json!({"host": cli.host, "error": why, "spread": false}));
+    }
+    eprintln!("lbtest: {why}");
+    ExitCode::from(status)
+}
+
 /// Asks after the host's health, tries its ports, judges. Text is printed as it is known.
-fn run(cli: &Cli) -> Result<report::Report, String> {
+fn run(cli: &Cli, access: &Access) -> Result<report::Report, String> {
     let timeout = Duration::from_secs(cli.timeout);
-    let health = probe::health(&cli.host, cli.http_port, timeout)?;
+    let health = probe::health(cli, access, timeout)?;
     if !cli.json {
         report::print_health(cli, &health);
     }
-    let mut ports = vec![try_port(cli, cli.http_port, &cli.path)?];
+    let mut ports = vec![try_port(cli, access, cli.http_port, &cli.path)?];
     if let Some(port) = second_port(cli, timeout) {
-        ports.push(try_port(cli, port, "/")?);
+        ports.push(try_port(cli, access, port, "/")?);
     }
     let report = report::Report::new(cli, health, ports);
     if !cli.json {
@@ -160,11 +210,11 @@ fn second_port(cli: &Cli, timeout: Duration) -> Option<u16> {
     }
 }
 
-fn try_port(cli: &Cli, port: u16, path: &str) -> Result<report::Port, String> {
+fn try_port(cli: &Cli, access: &Access, port: u16, path: &str) -> Result<report::Port, String> {
     if !cli.json {
-        println!("\nws://{}:{port}{path}: {} connections", cli.host, cli.connections);
+        println!("\n{}://{}:{port}{path}: {} connections", cli.scheme("ws"), cli.host, cli.connections);
     }
-    let answers = probe::open(cli, port, path, |index, answer| {
+    let answers = probe::open(cli, access, port, path, |index, answer| {
         if !cli.json && !cli.quiet {
             report::print_answer(index, answer);
         }
@@ -189,6 +239,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_of_tls_is_for_tls() {
+        let check = |line: &str, is_usable: bool| {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert_eq!(parsed.is_ok(), is_usable, "{line}");
+        };
+        check("lbtest --tls --ca-file ca.pem --token-file token", true);
+        check("lbtest --tls --insecure", true);
+        check("lbtest --ca-file ca.pem", false);
+        check("lbtest --insecure", false);
+        check("lbtest --tls --insecure --ca-file ca.pem", false);
     }
 
     #[test]

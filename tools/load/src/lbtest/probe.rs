@@ -1,19 +1,18 @@
-//! Connections to the host: `/health`, and WebSockets as far as their welcome. Owns every socket. Never judges.
+//! Connections to the host: `/health`, and WebSockets as far as their welcome. Never judges.
 
-use crate::Cli;
 use crate::frame::{self, Parsed};
 use crate::handshake::{close_reason, handshake_end, head_end, request};
+use crate::wire::Wire;
+use crate::{Access, Cli};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The largest answer that is taken in, a welcome or `/health`.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a stack that opens connections.
 const STACK_BYTES: usize = 256 * 1024;
 /// Normal closure (RFC 6455, section 7.4.1).
@@ -48,9 +47,7 @@ pub(crate) fn connect(
     for address in addresses {
         match connect_from(source, address, timeout) {
             Ok(stream) => {
-                let settings = [stream.set_nodelay(true), stream.set_write_timeout(Some(timeout))];
-                let settled: io::Result<()> = settings.into_iter().collect();
-                return settled.map(|()| stream).map_err(|error| error.to_string());
+                return stream.set_nodelay(true).map(|()| stream).map_err(|error| error.to_string());
             }
             Err(error) => why = format!("connect to {address}: {error}"),
         }
@@ -73,11 +70,12 @@ fn source(sources: u32, index: u32) -> Ipv4Addr {
 }
 
 /// Asks `/health`. An answer other than 200 is an error: whoever cannot serve need not be tried.
-pub(crate) fn health(host: &str, port: u16, timeout: Duration) -> Result<Health, String> {
-    let mut stream =
-        Stream { socket: connect(host, port, None, timeout)?, deadline: Instant::now() + timeout };
+pub(crate) fn health(cli: &Cli, access: &Access, timeout: Duration) -> Result<Health, String> {
+    let (host, port, scheme) = (&cli.host, cli.http_port, cli.scheme("http"));
+    let failed = |why: String| format!("GET {scheme}://{host}:{port}/health: {why}");
+    let socket = connect(host, port, None, timeout)?;
+    let mut stream = Wire::over(socket, access.tls.as_ref(), Instant::now() + timeout).map_err(failed)?;
     let request = format!("GET /health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
-    let failed = |why: String| format!("GET http://{host}:{port}/health: {why}");
     stream.write(request.as_bytes()).map_err(failed)?;
     let mut input = Vec::new();
     while whole_response(&input).is_none() && stream.read(&mut input).map_err(failed)? > 0 {}
@@ -91,6 +89,7 @@ pub(crate) fn health(host: &str, port: u16, timeout: Duration) -> Result<Health,
 /// What is to be opened, and how far that has come.
 struct Work<'a> {
     cli: &'a Cli,
+    access: &'a Access,
     port: u16,
     path: &'a str,
     next: AtomicU32,
@@ -98,8 +97,14 @@ struct Work<'a> {
 
 /// Opens the connections, as many at a time as the command line says, and holds them until all have been tried. Each
 /// answer is told in the order of the connections.
-pub(crate) fn open(cli: &Cli, port: u16, path: &str, mut tell: impl FnMut(usize, &Answer)) -> Vec<Answer> {
-    let work = Work { cli, port, path, next: AtomicU32::new(0) };
+pub(crate) fn open(
+    cli: &Cli,
+    access: &Access,
+    port: u16,
+    path: &str,
+    mut tell: impl FnMut(usize, &Answer),
+) -> Vec<Answer> {
+    let work = Work { cli, access, port, path, next: AtomicU32::new(0) };
     let mut answers: Vec<Option<Answer>> = (0..cli.connections).map(|_| None).collect();
     thread::scope(|scope| {
         let (sender, receiver) = channel();
@@ -119,7 +124,7 @@ pub(crate) fn open(cli: &Cli, port: u16, path: &str, mut tell: impl FnMut(usize,
             }
         }
         let held = workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default());
-        held.collect::<Vec<Stream>>().into_iter().for_each(Stream::close);
+        held.collect::<Vec<Wire>>().into_iter().for_each(close);
     });
     let missing = || Err("was not tried: no thread could be started".to_owned());
     answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
@@ -127,14 +132,14 @@ pub(crate) fn open(cli: &Cli, port: u16, path: &str, mut tell: impl FnMut(usize,
 
 impl Work<'_> {
     /// Opens one connection after the other until there are enough; those that it holds.
-    fn run(&self, answers: Sender<(usize, Answer)>) -> Vec<Stream> {
+    fn run(&self, answers: Sender<(usize, Answer)>) -> Vec<Wire> {
         let mut held = Vec::new();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.cli.connections {
                 return held;
             }
-            let opened = welcome(self.cli, self.port, self.path, index);
+            let opened = self.welcome(index);
             let answer = opened.map(|(stream, instance, ms)| {
                 held.push(stream);
                 (instance, ms)
@@ -144,76 +149,43 @@ impl Work<'_> {
             }
         }
     }
-}
-
-/// Opens one connection and waits for its welcome.
-fn welcome(cli: &Cli, port: u16, path: &str, index: u32) -> Result<(Stream, Instance, f64), String> {
-    let started = Instant::now();
-    let timeout = Duration::from_secs(cli.timeout);
-    let from = cli.sources.map(|sources| source(sources, index));
-    let socket = connect(&cli.host, port, from, timeout)?;
-    let mut stream = Stream { socket, deadline: started + timeout };
-    let path = path.replace("{n}", &index.to_string());
-    stream.write(&request(&format!("{}:{port}", cli.host), &path)?)?;
-    let mut input = Vec::new();
-    let end = loop {
-        match handshake_end(&input)? {
-            Some(end) => break end,
-            None if stream.read(&mut input)? == 0 => return Err("ended before an answer".to_owned()),
-            None => {}
-        }
-    };
-    input.drain(..end);
-    let instance = loop {
-        match first_message(&input)? {
-            Some(text) => break instance_of(&text)?,
-            None if stream.read(&mut input)? == 0 => return Err("ended before a welcome".to_owned()),
-            None => {}
-        }
-    };
-    Ok((stream, instance, started.elapsed().as_secs_f64() * 1000.0))
-}
-
-/// A socket on which everything is over at the deadline.
-struct Stream {
-    socket: TcpStream,
-    deadline: Instant,
-}
-
-impl Stream {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.socket.write_all(bytes).map_err(|error| format!("write: {error}"))
-    }
-
-    /// Appends what comes next; 0 at the end of the stream.
-    fn read(&mut self, input: &mut Vec<u8>) -> Result<usize, String> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err("nothing came in time".to_owned());
-        }
-        if input.len() > ANSWER_BYTES_MAX {
-            return Err("the answer has no end".to_owned());
-        }
-        self.socket.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
-        let mut buffer = [0; 8192];
-        match self.socket.read(&mut buffer) {
-            Ok(count) => {
-                input.extend_from_slice(&buffer[..count]);
-                Ok(count)
+    /// Opens one connection and waits for its welcome.
+    fn welcome(&self, index: u32) -> Result<(Wire, Instance, f64), String> {
+        let Work { cli, access, port, .. } = self;
+        let started = Instant::now();
+        let timeout = Duration::from_secs(cli.timeout);
+        let from = cli.sources.map(|sources| source(sources, index));
+        let token = access.token.as_ref().map(|token| token.header(index + 1)).transpose()?;
+        let path = self.path.replace("{n}", &index.to_string());
+        let asked = request(&format!("{}:{port}", cli.host), &path, token.as_deref().unwrap_or_default())?;
+        let socket = connect(&cli.host, *port, from, timeout)?;
+        let mut stream = Wire::over(socket, access.tls.as_ref(), started + timeout)?;
+        stream.write(&asked)?;
+        let mut input = Vec::new();
+        let end = loop {
+            match handshake_end(&input)? {
+                Some(end) => break end,
+                None if stream.read(&mut input)? == 0 => return Err("ended before an answer".to_owned()),
+                None => {}
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Err("nothing came in time".to_owned())
+        };
+        input.drain(..end);
+        let instance = loop {
+            match first_message(&input)? {
+                Some(text) => break instance_of(&text)?,
+                None if stream.read(&mut input)? == 0 => return Err("ended before a welcome".to_owned()),
+                None => {}
             }
-            Err(error) => Err(format!("read: {error}")),
-        }
+        };
+        Ok((stream, instance, started.elapsed().as_secs_f64() * 1000.0))
     }
+}
 
-    /// Says goodbye; whether it is heard does not matter any more.
-    fn close(mut self) {
-        let mut bytes = Vec::new();
-        frame::write(&mut bytes, frame::CLOSE, &CLOSE_NORMAL);
-        let _ = self.socket.write_all(&bytes);
-    }
+/// Ends a connection with a closing frame.
+fn close(stream: Wire) {
+    let mut bytes = Vec::new();
+    frame::write(&mut bytes, frame::CLOSE, &CLOSE_NORMAL);
+    stream.close(&bytes);
 }
 
 /// The first data message; pings and pongs before it are passed over.

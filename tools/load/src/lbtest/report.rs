@@ -24,6 +24,7 @@ pub(crate) struct Port {
 /// Everything.
 pub(crate) struct Report {
     host: String,
+    tls: bool,
     health: Health,
     ports: Vec<Port>,
     /// Connections were spread on every port.
@@ -104,13 +105,14 @@ impl Port {
 impl Report {
     pub(crate) fn new(cli: &Cli, health: Health, ports: Vec<Port>) -> Report {
         let spread = ports.iter().all(|port| port.verdict.spread);
-        Report { host: cli.host.clone(), health, ports, spread }
+        Report { host: cli.host.clone(), tls: cli.tls, health, ports, spread }
     }
 
     /// One line of JSON.
     pub(crate) fn json(&self) -> String {
         let ports: Vec<Value> = self.ports.iter().map(Port::json).collect();
-        json!({"host": self.host, "health": self.health.body, "ports": ports, "spread": self.spread})
+        let tls = self.tls;
+        json!({"host": self.host, "tls": tls, "health": self.health.body, "ports": ports, "spread": self.spread})
             .to_string()
     }
 
@@ -128,7 +130,8 @@ impl Report {
 pub(crate) fn print_health(cli: &Cli, health: &Health) {
     let text = |name: &str| health.body[name].as_str().unwrap_or("unknown");
     let (status, service, version) = (text("status"), text("service"), text("version"));
-    println!("http://{}:{}/health: {status}, {service} {version}", cli.host, cli.http_port);
+    let (scheme, host, port) = (cli.scheme("http"), &cli.host, cli.http_port);
+    println!("{scheme}://{host}:{port}/health: {status}, {service} {version}");
     let backends = &health.body["backends"];
     if let (Some(available), Some(total)) = (backends["available"].as_u64(), backends["total"].as_u64()) {
         println!("  a balancer, strategy {}: {available} of {total} backends available", text("strategy"));
