@@ -50,7 +50,7 @@ fn of_info(der: &[u8]) -> Result<Key, String> {
     let malformed = || "holds no well-formed public key".to_owned();
     if algorithm == alg_id::RSA_ENCRYPTION.as_ref() {
         let (modulus, exponent) = der::rsa_public_key(bytes).ok_or_else(malformed)?;
-        Key::rsa(modulus, exponent)
+        Key::rsa(modulus, exponent).map_err(unusable)
     } else if algorithm == alg_id::ECDSA_P256.as_ref() {
         Key::p256(bytes).ok_or_else(malformed)
     } else if algorithm == alg_id::ED25519.as_ref() {
@@ -74,5 +74,10 @@ fn secret(bytes: &[u8]) -> Result<Key, String> {
     if BASE64.decode(secret).is_ok_and(|der| der::public_key_info(&der).is_some()) {
         return Err("is a public key without the lines of PEM around it".to_owned());
     }
-    Key::secret(secret)
+    Key::secret(secret).map_err(unusable)
+}
+
+/// What is wrong with the key itself, behind the name of the file.
+fn unusable(why: String) -> String {
+    format!("cannot be used: {why}")
 }

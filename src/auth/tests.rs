@@ -313,7 +313,7 @@ mod files {
     #[test]
     fn a_secret_is_what_nobody_else_knows() {
         check_file("", "32 bytes");
-        check_file("short", "32 bytes");
+        check_file("short", "cannot be used: a secret for HS256 has at least 32 bytes");
         check_file(&"x".repeat(31), "32 bytes");
         assert!(Keys::from_key_file(format!(" {}\n", "x".repeat(32)).as_bytes()).is_ok());
         check_file("a phrase of several words, which is longer than that", "neither");

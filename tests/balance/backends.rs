@@ -83,6 +83,16 @@ fn check_answering(answer: &'static str, serves_plain: bool, is_fault: bool) {
     check_failing(bad, || (), serves_plain, is_fault);
 }
 
+/// Where there is no other backend, none is tried: the alert goes by what was.
+#[test]
+fn the_only_backend_is_tried_once() {
+    let bad = Stub::always(|mut call| call.web.send("HTTP/1.1 502 Bad Gateway\r\n\r\n"));
+    let balancer = Balancer::over(&[bad], &UNCHECKED);
+    assert_eq!(refusal(&balancer).status, 503);
+    assert_eq!(balancer.metric("throng_balancer_handshakes_failed_total"), 1);
+    assert_eq!(balancer.metric("throng_balancer_retries_total"), 0);
+}
+
 #[test]
 fn past_a_backend_that_refuses_connections() {
     let mut bad = Stub::start();
@@ -169,6 +179,7 @@ fn when_nobody_serves_the_client_is_told_to_come_back() {
     web.assert_ends();
     stubs.iter().for_each(Stub::assert_unused);
     assert_eq!(balancer.metric(r#"throng_balancer_refused_total{reason="no_backend"}"#), 1);
+    assert_eq!(balancer.metric("throng_balancer_retries_total"), 1, "two were tried");
 
     let nowhere = Balancer::launched(&launch(&[stub::nobody().to_string()], &[]));
     nowhere.wait_until_all_are("down");

@@ -18,6 +18,7 @@ mod web;
 mod containers;
 mod files;
 mod jwt;
+mod monitoring;
 mod network;
 mod overlay;
 mod pods;

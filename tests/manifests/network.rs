@@ -140,18 +140,22 @@ fn check_url(overlay: &Overlay, url: &str) {
     assert_eq!(target.path, "/ws");
 }
 
+/// The Services by way of which pods are scraped.
+pub(crate) fn scraped(overlay: &Overlay) -> Vec<&Value> {
+    let selector = &overlay.object("ServiceMonitor", "throng")["spec"]["selector"];
+    let is_scraped = |service: &&Value| selects(selector, &mapping(&service["metadata"]["labels"]));
+    overlay.of_kind("Service").filter(is_scraped).collect()
+}
+
 #[test]
 fn every_pod_of_ours_that_listens_is_scraped_once() {
     let overlay = Overlay::read(FULL);
-    let monitor = overlay.object("ServiceMonitor", "throng");
-    let scraped =
-        |service: &&Value| selects(&monitor["spec"]["selector"], &mapping(&service["metadata"]["labels"]));
-    let mut names: Vec<_> =
-        overlay.of_kind("Service").filter(scraped).map(|service| behind(&overlay, service).name).collect();
+    let scraped = scraped(&overlay);
+    let mut names: Vec<_> = scraped.iter().map(|service| behind(&overlay, service).name).collect();
     names.sort();
     assert_eq!(names, ["throng", "throng-balance"]);
-    let endpoint = &monitor["spec"]["endpoints"][0];
-    for service in overlay.of_kind("Service").filter(scraped) {
+    let endpoint = &overlay.object("ServiceMonitor", "throng")["spec"]["endpoints"][0];
+    for service in scraped {
         let ports = service["spec"]["ports"].as_array().unwrap();
         assert!(ports.iter().any(|port| port["targetPort"] == endpoint["targetPort"]));
     }

@@ -16,7 +16,16 @@ the process's own: sums over nodes are for the query. Counters begin at 0 with t
 queries have them; a histogram `…_seconds` has the samples `…_seconds_bucket`, `…_seconds_sum` and `…_seconds_count`.
 
 Alert rules with their tests and dashboards for Grafana are in [observability](../observability); what to do about an
-alert is in [operations.md](operations.md).
+alert is in [operations.md](operations.md). They tell nodes from balancers by the names of the jobs:
+
+```yaml
+rule_files: [throng.rules.yaml]
+scrape_configs:
+  - job_name: throng
+    static_configs: [{targets: [\"10.0.0.1:8080\", \"10.0.0.2:8080\"]}]
+  - job_name: throng-balance
+    static_configs: [{targets: [\"10.0.0.9:8080\"]}]     # scheme: https where the port speaks TLS
+```
 ";
 
 const TIMING: &str = "

@@ -70,6 +70,34 @@ fn rules_dashboards_and_docs_use_metrics_that_exist() {
     }
 }
 
+/// The jobs that a text names behind `job=` or `job=~`.
+fn jobs(text: &str) -> BTreeSet<&str> {
+    let values = text.split("job=").skip(1).map(|rest| rest.trim_start_matches(['~', '\\', '"']));
+    values.flat_map(|rest| rest.split(['"', '\\']).next().unwrap_or_default().split('|')).collect()
+}
+
+/// An alert that goes by another job than Prometheus was told never fires.
+#[test]
+fn the_jobs_are_those_that_are_documented() {
+    let manual = file("docs/metrics.md");
+    let documented: BTreeSet<&str> =
+        manual.lines().filter_map(|line| line.trim().strip_prefix("- job_name: ")).collect();
+    let rules = file(RULES);
+    assert_eq!(jobs(&rules), documented);
+    assert_eq!(jobs(&file(RULE_TESTS)), documented);
+    for job in &documented {
+        assert!(rules.lines().next().is_some_and(|head| head.contains(&format!("\"{job}\""))), "{job}");
+    }
+    for (path, job) in [("nodes", "throng"), ("balancer", "throng-balance")] {
+        let dashboard = file(&format!("observability/dashboards/throng-{path}.json"));
+        let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        let preset = variables.iter().find(|variable| variable["name"] == "job").unwrap();
+        assert_eq!(preset["current"]["value"], job);
+        assert!(documented.contains(job));
+    }
+}
+
 /// The names of all alerts.
 fn alerts(rules: &str) -> Vec<&str> {
     rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect()

@@ -203,7 +203,7 @@ def custom(given):
     assert len({group["name"] for group in groups}) == len(groups), "a group is there twice"
     for rule in [rule for group in groups for rule in group["rules"]]:
         only(rule, {"alert", "expr", "for", "labels", "annotations"})
-        assert rule["labels"]["severity"] in ("warning", "critical") and rule["annotations"]["summary"], rule["alert"]
+        assert rule["labels"]["severity"] in ("info", "warning", "critical") and rule["annotations"]["summary"], rule["alert"]
         assert re.fullmatch(DURATION, rule.get("for", "0s")), rule["alert"]
 
 

@@ -37,7 +37,7 @@ pub enum Counter {
     RefusedDraining,
     /// Clients refused because their address connects too often (429).
     RefusedAddress,
-    /// Connects to backends that failed, and answers that were none or 5xx.
+    /// Connects to backends that failed, no answers, and 5xx other than 503 to upgrades.
     HandshakesFailed,
     /// Bytes sent to backends.
     BytesToBackends,
@@ -127,7 +127,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     },
     CounterFamily {
         name: "throng_balancer_requests",
-        help: "Requests served: upgrades and plain ones that a backend answered, and those answered here.",
+        help: "Requests: upgrades and plain ones for which a backend was sought, and those for the balancer itself.",
         unit: Unit::Count,
         label: "kind",
         members: &[
@@ -151,7 +151,7 @@ pub(super) const COUNTERS: &[CounterFamily] = &[
     one(
         &[(Counter::HandshakesFailed, "")],
         "throng_balancer_handshakes_failed",
-        "Connects to backends that failed, and answers of theirs that were none or 5xx.",
+        "Connects to backends that failed, requests they did not answer, and upgrades they answered 5xx other than 503.",
     ),
     CounterFamily {
         name: "throng_balancer_passed",

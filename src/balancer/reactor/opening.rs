@@ -37,10 +37,15 @@ impl Reactor {
         let address = pair.info.as_ref().map_or(self.shared.address.ip(), |info| info.ip);
         let Stage::Opening(opening) = &mut pair.stage else { return };
         let key = Key { address, user: opening.user.as_deref() };
+        let is_retry = !opening.tried.is_empty();
         match self.picker.pick(&self.directory, &key, &opening.tried) {
             Picked::Backend(index) => {
                 let backend = self.directory.backends[index].clone();
-                if backend.try_take() { self.connect(slot, backend) } else { self.enqueue(slot) }
+                if !backend.try_take() {
+                    return self.enqueue(slot);
+                }
+                self.count(Counter::Retries, u64::from(is_retry));
+                self.connect(slot, backend);
             }
             Picked::Full => self.enqueue(slot),
             Picked::Nobody => self.give_up(slot),
@@ -198,7 +203,6 @@ impl Reactor {
         opening.tried.push(backend.id);
         let may_repeat = opening.is_repeatable || !was_asked;
         if opening.tried.len() < attempts_max && may_repeat {
-            self.count(Counter::Retries, 1);
             self.pick(slot);
         } else if may_repeat {
             self.give_up(slot);

@@ -100,7 +100,7 @@ fn serve(
         b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"status\":\"health\"}"[..].to_vec()
     } else {
         let target = request.split(' ').nth(1)?;
-        let number: u32 = target.rsplit('=').next()?.parse::<u32>().unwrap() + 1;
+        let number: u32 = target.rsplit('=').next()?.parse().unwrap();
         match token_of(number) {
             expected if expected.as_deref() == shown => welcome(count.fetch_add(1, Ordering::Relaxed) % 2),
             _ => b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec(),
@@ -122,7 +122,7 @@ fn welcome(node: u32) -> Vec<u8> {
 fn run(port: u16, words: &[&str], token: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_throng-lbtest"));
     command.args(["--host", "localhost", "--http-port", &port.to_string(), "--ws-port", "off"]);
-    command.args(["--path", "/ws?user_id={n}", "--connections", "4", "--concurrency", "2"]);
+    command.args(["--path", "/ws?user_id=%n", "--connections", "4", "--concurrency", "2"]);
     if !words.contains(&"--timeout") {
         // However slow this machine is at present.
         command.args(["--timeout", "60"]);
@@ -161,6 +161,14 @@ fn tls_is_spoken_with_whom_it_trusts() {
         check(port, &["--tls", "--ca-file", file], None, 2, file);
     }
     check(port, &["--ca-file", &ca], None, 2, "--tls");
+}
+
+/// Words in braces mean something to who lays out the help.
+#[test]
+fn the_help_says_what_stands_for_the_number() {
+    let done = Command::new(env!("CARGO_BIN_EXE_throng-lbtest")).arg("--help").output().unwrap();
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(said.split("%n stands").count(), 3, "{said}");
 }
 
 #[test]

@@ -35,21 +35,21 @@ const WS_PORT_USUAL: u16 = 8765;
     name = "throng-lbtest",
     version,
     after_help = "\
-First GET /health is asked on the HTTP port. Then connections are opened to the HTTP port (--path) and to the WebSocket
-port (any path), and held until all have been opened. The instance is taken from the welcome that a node sends first.
+First GET /health is asked on the HTTP port. Then connections are opened to the HTTP port (--path) and to the WebSocket \
+port (any path), and held until all have been opened. The instance is taken from the welcome that a node sends first. \
 With --tls both ports speak it: https and wss. A token is shown when a connection is opened, not to /health.
 
-Connections count as spread when at least two instances (or --instances) answered and no instance has less than half of
-its fair share (--min-share), unless chance alone explains it: with few connections drawn at random shares differ, so
+Connections count as spread when at least two instances (or --instances) answered and no instance has less than half of \
+its fair share (--min-share), unless chance alone explains it: with few connections drawn at random shares differ, so \
 less than the share is forgiven while a chi-square test at 1 % sees no difference from an even draw.
 
-Exit status: 0 spread; 1 not spread, or some connections failed; 2 wrong command line; 3 nothing answers, or /health
+Exit status: 0 spread; 1 not spread, or some connections failed; 2 wrong command line; 3 nothing answers, or /health \
 says that the host cannot serve.
 
 Examples:
   tools/lbtest                                      127.0.0.1, ports 8080 and 8765
   tools/lbtest --host lb.example --connections 1000 --concurrency 50
-  tools/lbtest --ws-port off --instances 3 --json   for a script: one port, three instances must answer
+  tools/lbtest --ws-port off --instances 3 --json   for a script: one port, three must answer
   tools/lbtest --host gateway.example --http-port 443 --ws-port off --tls --token-file token
                                                     https and wss, and who comes shows a token"
 )]
@@ -72,7 +72,7 @@ pub(crate) struct Cli {
     /// Seconds that a connection may take until its welcome
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,
-    /// Path of the WebSocket on the HTTP port; {n} becomes the number of the connection
+    /// Path of the WebSocket on the HTTP port; %n stands for a connection's number, from 1
     #[arg(long, default_value = "/ws", value_parser = path)]
     pub(crate) path: String,
     /// Speak TLS on both ports: https and wss

@@ -156,7 +156,7 @@ impl Work<'_> {
         let timeout = Duration::from_secs(cli.timeout);
         let from = cli.sources.map(|sources| source(sources, index));
         let token = access.token.as_ref().map(|token| token.header(index + 1)).transpose()?;
-        let path = self.path.replace("{n}", &index.to_string());
+        let path = self.path.replace("%n", &(index + 1).to_string());
         let asked = request(&format!("{}:{port}", cli.host), &path, token.as_deref().unwrap_or_default())?;
         let socket = connect(&cli.host, *port, from, timeout)?;
         let mut stream = Wire::over(socket, access.tls.as_ref(), started + timeout)?;
