@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should stop")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -210,4 +212,22 @@ fn every_line_of_an_environment_file_says_why() {
             assert!(is_explained(paragraph), "{name}: {paragraph}");
         }
     }
+}
+
+/// The user that the service runs as is made when the image is booted: until then no file can be its group's.
+#[test]
+fn what_is_installed_for_an_image_can_be_read_by_the_service() {
+    let root = std::env::temp_dir().join(format!("throng-install-{}", std::process::id()));
+    let installed = std::process::Command::new(folder().join("install"))
+        .args([OsStr::new("--binary"), OsStr::new("/bin/true"), OsStr::new("--root"), root.as_os_str()])
+        .output()
+        .unwrap();
+    assert!(installed.status.success(), "{installed:?}");
+    let mode = |name: &str| {
+        let file = root.join("etc/throng").join(name);
+        fs::metadata(file).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((mode("throng.toml"), mode("balance.toml")), (0o644, 0o644));
+    assert_eq!((mode("throng.env"), mode("throng-balance.env")), (0o600, 0o600), "secrets");
+    fs::remove_dir_all(root).unwrap();
 }

@@ -96,5 +96,8 @@ fn the_autoscaler_goes_by_a_metric_that_exists() {
     let scaler = &overlay.object("HorizontalPodAutoscaler", "throng")["spec"]["metrics"][0];
     let metric = scaler["pods"]["metric"]["name"].as_str().unwrap();
     assert!(body.lines().any(|line| line.starts_with(&format!("{metric}{{"))), "no {metric}");
-    assert!(text(&path("docs/kubernetes.md")).contains(&format!("'{metric}{{")), "the adapter's rule is gone");
+    assert!(
+        text(&path("docs/kubernetes.md")).contains(&format!("'{metric}{{")),
+        "the adapter's rule is gone"
+    );
 }

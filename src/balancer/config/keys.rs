@@ -123,7 +123,7 @@ const BACKENDS: &[Key<BalanceConfig>] = &[
          Service of Kubernetes. Backends come and go with its addresses.",
     },
     key! { dns_interval: DURATION, LIVE, "dns-interval",
-        "Time between two resolutions of backends_dns. 100ms to 1h.",
+        "Time between two resolutions of backends_dns and of the names among the backends. 100ms to 1h.",
     },
     key! { strategy: STRATEGY, LIVE, "strategy",
         "How a new client's backend is found among those that are available, by their weights: round_robin \
