@@ -1,5 +1,9 @@
 //! What the command line becomes, and what it says when it is wrong.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
 use super::*;
 
 fn run(line: &str) -> Result<Command, Stop> {
@@ -19,6 +23,27 @@ fn balance(line: &str) -> Configured<BalanceConfig> {
 #[test]
 fn the_command_is_consistent() {
     command().debug_assert();
+}
+
+/// Flags of other programs that the documentation names: systemd/install, those in tools/, docker.
+const FOREIGN: [&str; 9] =
+    ["dry-run", "purge", "root", "seconds", "sockets", "speed", "strace", "ulimit", "uninstall"];
+
+#[test]
+fn flags_in_the_documentation_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let pages = pages.filter(|page| page.extension().is_some_and(|extension| extension == "md"));
+    let command = command();
+    let flags = command.get_subcommands().flat_map(|command| command.get_arguments());
+    let known: BTreeSet<&str> = flags.filter_map(|flag| flag.get_long()).chain(FOREIGN).collect();
+    for page in pages.chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&page).expect("a page");
+        for named in text.split("`--").skip(1).filter(|named| !named.starts_with('-')) {
+            let end = named.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(named.len());
+            assert!(known.contains(&named[..end]), "{}: there is no --{}", page.display(), &named[..end]);
+        }
+    }
 }
 
 #[test]

@@ -70,6 +70,64 @@ fn rules_dashboards_and_docs_use_metrics_that_exist() {
     }
 }
 
+/// Labels that whoever scrapes adds.
+const ADDED: [&str; 4] = ["job", "instance", "namespace", "pod"];
+
+/// Each matcher behind one of our metrics: metric, label, and the values it lists.
+fn matchers(text: &str) -> Vec<(&str, &str, Vec<&str>)> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices('{') {
+        let name = text[..at].rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap();
+        let Some(inside) = text[at + 1..].split('}').next().filter(|_| name.starts_with("throng_")) else {
+            continue;
+        };
+        for matcher in inside.split(',').filter(|matcher| matcher.contains('"')) {
+            let (label, values) = matcher.split_once(['=', '!']).unwrap();
+            let values = values.trim_matches(|c| matches!(c, '=' | '~' | '"' | ' '));
+            found.push((name, label.trim(), values.split('|').collect()));
+        }
+    }
+    found
+}
+
+/// A query for a value that a label never has finds nothing, and no fault either.
+fn check_labels(what: &str, text: &str, families: &[&Family]) {
+    for (name, label, values) in matchers(text).into_iter().filter(|(_, label, _)| !ADDED.contains(label)) {
+        let family = families.iter().find(|family| family.samples.contains(name) || family.name == name);
+        let family = family.unwrap_or_else(|| panic!("{what}: no {name}"));
+        let known = family.labels.get(label).unwrap_or_else(|| panic!("{what}: {name} has no {label}"));
+        // Of the states of a backend only the present one is exposed.
+        for value in values.iter().filter(|_| name != "throng_balancer_backend_state") {
+            let start = value.trim_end_matches(".*");
+            assert!(
+                known.iter().any(|known| known.starts_with(start)),
+                "{what}: {name}{{{label}={value:?}}}"
+            );
+            assert!(start != *value || known.contains(*value), "{what}: {name}{{{label}={value:?}}}");
+        }
+    }
+}
+
+#[test]
+fn labels_have_the_values_that_are_asked_for() {
+    let (node, balancer) = exposed();
+    let families: Vec<&Family> = node.iter().chain(&balancer).collect();
+    let rules = file(RULES);
+    assert!(matchers(&rules).len() > 10);
+    check_labels(RULES, &rules, &families);
+    for page in ["operations", "tuning", "security", "balancer", "cluster", "kubernetes"] {
+        check_labels(page, &file(&format!("docs/{page}.md")), &families);
+    }
+    for page in ["nodes", "balancer"] {
+        let dashboard = file(&format!("observability/dashboards/throng-{page}.json"));
+        let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+        let mut queries = Vec::new();
+        strings_under(&dashboard, "expr", &mut queries);
+        assert!(queries.len() > 10);
+        queries.iter().for_each(|query| check_labels(page, query, &families));
+    }
+}
+
 /// The jobs that a text names behind `job=` or `job=~`.
 fn jobs(text: &str) -> BTreeSet<&str> {
     let values = text.split("job=").skip(1).map(|rest| rest.trim_start_matches(['~', '\\', '"']));
