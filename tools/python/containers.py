@@ -72,7 +72,9 @@ class Container:
         return done.stdout, done.stderr
 
     def wait(self, seconds):
-        return int(self.podman.call("wait", self.name, timeout=seconds))
+        """Its exit status, once it has ended. `podman wait` also waits for who cleans up after it, sometimes in vain."""
+        wait_until(f"{self.name} has ended", lambda: not self.state()["Running"], seconds)
+        return self.state()["ExitCode"]
 
     def __enter__(self):
         return self
