@@ -23,22 +23,19 @@ pub fn raise() -> io::Result<()> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
 }
 
-/// Says in the log what came of raising the limit, and what to do where it is
-/// less than connections need.
-pub fn report(raised: io::Result<()>, need: Need) {
-    if let Err(error) = raised {
-        log::warn!("the limit on open files could not be raised: {error}");
-    }
+/// What the limit in force lacks of what connections need.
+pub fn shortage(need: Need) -> Option<Shortage> {
     // None is no limit.
-    let limit = getrlimit(Resource::Nofile).current;
-    if let Some(shortage) = limit.and_then(|limit| need.shortage(limit)) {
-        log::warn!("{shortage}");
-    }
+    getrlimit(Resource::Nofile).current.and_then(|limit| need.shortage(limit))
 }
 
 /// Descriptors that a table needs beside those of connections: listeners,
-/// epoll, wakers, the log, links to other machines, and HTTP connections.
+/// epoll, wakers, the log, links to other machines, and HTTP connections, of
+/// which probes are some.
 const OTHERS: u64 = 128;
+
+/// Of a limit that is small altogether no more than this part is kept for others.
+const OTHERS_SHARE: u64 = 4;
 
 /// What connections need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,20 +67,29 @@ impl Need {
     }
 }
 
+impl Shortage {
+    /// Connections that there are descriptors for, at least one.
+    pub fn possible(&self) -> u64 {
+        let Shortage { need, limit } = self;
+        let free = limit - OTHERS.min(limit / OTHERS_SHARE);
+        (free / need.each.max(1)).saturating_mul(need.tables.max(1)).clamp(1, need.connections.max(1))
+    }
+}
+
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shortage { need, limit } = self;
-        let possible = limit.saturating_sub(OTHERS) / need.each.max(1) * need.tables;
         write!(f, "only {limit} descriptors may be open")?;
         if need.tables > 1 {
             write!(f, " in each of {} tables", need.tables)?;
         }
         write!(
             f,
-            ", {} connections need {}: beyond about {possible} clients are refused. Raise LimitNOFILE= of \
-             the unit, --ulimit nofile= of the container or ulimit -Hn, or lower max_connections",
+            ", {} connections need {}: no more than {} are let in. Raise LimitNOFILE= of the unit, \
+             --ulimit nofile= of the container or ulimit -Hn, or lower max_connections",
             need.connections,
             need.descriptors(),
+            self.possible(),
         )
     }
 }
@@ -115,11 +121,32 @@ mod tests {
             one.starts_with("only 1024 descriptors may be open, 100000 connections need 100128"),
             "{one}"
         );
-        assert!(one.contains("beyond about 896 clients") && one.contains("LimitNOFILE="), "{one}");
+        assert!(one.contains("no more than 896 are let in") && one.contains("LimitNOFILE="), "{one}");
         let many = said(Need { connections: 100_000, each: 2, tables: 4 }, 1128).unwrap();
         assert!(many.starts_with("only 1128 descriptors may be open in each of 4 tables"), "{many}");
-        assert!(many.contains("need 50128: beyond about 2000 clients"), "{many}");
+        assert!(many.contains("need 50128: no more than 2000 are let in"), "{many}");
         let few = said(Need { connections: 10, each: 1, tables: 1 }, 3).unwrap();
-        assert!(few.contains("beyond about 0 clients"), "{few}");
+        assert!(few.contains("no more than 3 are let in"), "{few}");
+    }
+
+    #[test]
+    fn a_part_is_kept_for_others_and_somebody_is_let_in() {
+        let check = |connections, each, tables, limit, possible| {
+            let need = Need { connections, each, tables };
+            assert_eq!(
+                need.shortage(limit).map(|shortage| shortage.possible()),
+                possible,
+                "{need:?} {limit}"
+            );
+        };
+        check(1000, 1, 1, 1128, None);
+        check(1000, 1, 1, 1127, Some(999));
+        check(1000, 2, 1, 1128, Some(500));
+        check(1000, 2, 3, 328, Some(369));
+        check(1000, 1, 1, 512, Some(384));
+        check(1000, 1, 1, 200, Some(150));
+        check(1000, 2, 1, 0, Some(1));
+        check(2, 1, 1, 100, Some(2));
+        check(u64::MAX, 1, u64::MAX, u64::MAX - 1, Some(u64::MAX));
     }
 }

@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 
 use crate::cli::EXIT_USAGE;
 use crate::config::{Loader, Settings};
-use crate::descriptors;
+use crate::descriptors::{self, Shortage};
 use crate::drain::Phase;
 use crate::logging::Logging;
 use crate::net::Inherited;
@@ -76,7 +76,7 @@ pub trait Service {
 
 /// Starts a service and runs it until it has drained, failed, or is told to end at once.
 pub fn run<S: Service>(
-    config: S::Config,
+    mut config: S::Config,
     start: impl FnOnce(S::Config, Inherited) -> Result<S, StartError>,
     loader: &Loader<S::Config>,
     logging: &Logging,
@@ -85,8 +85,9 @@ pub fn run<S: Service>(
     if let Err(error) = signals::forward(signals) {
         return refuse(&StartError::System("catch signals", error));
     }
-    let (longest_drain, descriptors_wanted) = (config.longest_drain(), config.descriptors());
+    let longest_drain = config.longest_drain();
     let raised = descriptors::raise();
+    let shortage = fit_descriptors(&mut config);
     // From before the files are read, so that no change of theirs is missed.
     let (files, config_in_force) = (FileWatch::start(config.watched_files()), config.clone());
     let inherited = Inherited::from_service_manager()
@@ -95,12 +96,29 @@ pub fn run<S: Service>(
         Ok(service) => service,
         Err(error) => return refuse(&error),
     };
-    descriptors::report(raised, descriptors_wanted);
+    if let Err(error) = raised {
+        log::warn!("the limit on open files could not be raised: {error}");
+    }
+    warn_of(shortage);
     announce(&service.description());
     let (turns, shown, asked) = (Vec::new(), None, None);
     let config = config_in_force;
     Process { service: &service, loader, logging, config, longest_drain, turns, shown, asked }
         .live(&signals_in, files.changes())
+}
+
+/// Allows as many connections as there are descriptors for: those that remain
+/// are for probes, which else nobody could answer once the node is full.
+fn fit_descriptors<C: Settings>(config: &mut C) -> Option<Shortage> {
+    let shortage = descriptors::shortage(config.descriptors())?;
+    config.cap_connections(usize::try_from(shortage.possible()).unwrap_or(usize::MAX));
+    Some(shortage)
+}
+
+fn warn_of(shortage: Option<Shortage>) {
+    if let Some(shortage) = shortage {
+        log::warn!("{shortage}");
+    }
 }
 
 fn refuse(error: &StartError) -> ExitCode {
@@ -220,7 +238,8 @@ impl<S: Service> Process<'_, S> {
         log::debug!("reloading took {:?}", began.elapsed());
     }
 
-    fn take_over(&mut self, config: S::Config) {
+    fn take_over(&mut self, mut config: S::Config) {
+        warn_of(fit_descriptors(&mut config));
         self.longest_drain = config.longest_drain();
         let (changed, restart) = self.service.reload(&config);
         if let Err(error) = self.logging.set_levels(config.logging().1) {

@@ -228,4 +228,8 @@ impl Settings for BalanceConfig {
         // A client and its backend.
         Need { connections: self.max_connections as u64, each: 2, tables }
     }
+
+    fn cap_connections(&mut self, max: usize) {
+        self.max_connections = self.max_connections.min(max);
+    }
 }

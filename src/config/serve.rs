@@ -267,4 +267,8 @@ impl Settings for Config {
         let tables = if self.private_fd_tables { self.reactors as u64 } else { 1 };
         Need { connections: self.max_connections as u64, each: 1, tables }
     }
+
+    fn cap_connections(&mut self, max: usize) {
+        self.max_connections = self.max_connections.min(max);
+    }
 }

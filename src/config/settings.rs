@@ -38,6 +38,9 @@ pub trait Settings: Clone + Debug + Default + PartialEq + Send + Sync + 'static 
     /// What as many connections as are allowed take, if they are spread evenly.
     fn descriptors(&self) -> Need;
 
+    /// Allows no more connections than this, whatever was asked for.
+    fn cap_connections(&mut self, max: usize);
+
     /// The keys of all sections.
     fn keys() -> impl Iterator<Item = &'static Key<Self>> {
         Self::sections().iter().flat_map(|section| section.keys)

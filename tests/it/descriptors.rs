@@ -60,6 +60,26 @@ fn without_descriptors_the_node_serves_whom_it_has() {
     assert!(node.metric("throng_accept_errors_total") > 0);
 }
 
+/// A kubelet kills a pod whose probes are not answered.
+#[test]
+fn a_node_that_is_full_for_want_of_descriptors_answers_probes() {
+    const CONNECTIONS: usize = 150;
+    let node = Launch::serve(&["--reactors", "1"]).descriptors(200).start();
+    assert_eq!(node.metric("throng_connections_max"), CONNECTIONS as u64);
+    let mut sockets: Vec<_> = (0..CONNECTIONS).map(|_| connect(node.http).expect("a descriptor")).collect();
+    let refused = connect(node.http).err().expect("no more are let in");
+    assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true), "{refused:?}");
+    for path in ["/livez", "/readyz", "/health"] {
+        assert_eq!(node.get(path).status, 200, "{path}");
+    }
+    node.process.signal(libc::SIGHUP);
+    node.process.log_line("reloaded: nothing changed");
+    assert_eq!(connect(node.http).err().expect("nor after a reload").status, 503);
+    sockets.pop();
+    eventually("there is room again", || connect(node.http).is_ok());
+    assert_eq!(node.metric("throng_accept_errors_total"), 0);
+}
+
 #[test]
 fn each_reactor_may_have_descriptors_of_its_own() {
     const DESCRIPTORS: u32 = 200;
