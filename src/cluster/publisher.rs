@@ -124,6 +124,8 @@ impl Publisher {
             self.turn(end.saturating_duration_since(Instant::now()));
         }
         self.leave();
+        // Who asked meanwhile is told that nobody is to be reached any more.
+        self.take_mail(Instant::now());
     }
 
     /// Does what there is to do, then sleeps until there is more, at most so long.

@@ -18,6 +18,7 @@ mod web;
 mod events;
 mod failures;
 mod incarnations;
+mod leaving;
 mod measures;
 mod outage;
 mod partition;

@@ -154,11 +154,16 @@ impl Publisher {
     /// Takes this node out of the cluster: its users are offline, or where else they are.
     pub(super) fn leave(&mut self) {
         let Some(mut link) = self.link.take() else { return };
-        let left = link.registry.leave(&link.me, self.plan.beat * 3);
-        let Ok(Some(grave)) = left else { return };
-        link.graves.push(grave);
+        if let Ok(Some(grave)) = link.registry.leave(&link.me, self.plan.beat * 3) {
+            link.graves.push(grave);
+            self.sweep_all(&mut link);
+        }
+        self.carry_out(link.router.give_up());
+    }
+
+    fn sweep_all(&mut self, link: &mut Link) {
         while !link.graves.is_empty() {
-            if let Err(error) = self.sweep_a_slice(&mut link, Instant::now()) {
+            if let Err(error) = self.sweep_a_slice(link, Instant::now()) {
                 return log::warn!("not all users could be removed from Redis; another node will: {error}");
             }
         }
