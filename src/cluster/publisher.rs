@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::complaints::Complaints;
 use super::connect::Settings;
 use super::message::{ClusterMessage, Heard};
 use super::registry::{Member, Names, NodeRecord, Status};
@@ -78,6 +79,9 @@ pub struct Publisher {
     link: Option<Link>,
     retry_at: Instant,
     backoff: Backoff,
+    complaints: Complaints,
+    /// Another process took this node's name.
+    has_rival: bool,
     incarnation: u64,
     round: u64,
     /// Names that the subscriber gave to other nodes.
@@ -104,6 +108,8 @@ impl Publisher {
             link: None,
             retry_at: Instant::now(),
             backoff: Backoff::default(),
+            complaints: Complaints::default(),
+            has_rival: false,
             incarnation: 0,
             round: 0,
             sources: Sources::default(),

@@ -20,6 +20,7 @@ mod failures;
 mod incarnations;
 mod leaving;
 mod measures;
+mod namesakes;
 mod outage;
 mod partition;
 mod repair;

@@ -8,7 +8,7 @@ use super::changes::Changes;
 use crate::cluster::LinkState;
 use crate::cluster::connect::{self, Commands};
 use crate::cluster::message::{ClusterMessage, Heard};
-use crate::cluster::registry::{Grave, Member, NodeDescription, Registry, Status};
+use crate::cluster::registry::{Grave, Member, NodeDescription, NodeRecord, Registry, Status};
 use crate::cluster::router::{Effect, Router, unavailable};
 use crate::cluster::sources::SourceId;
 use crate::hub::gather::{RemoteNode, Report};
@@ -58,8 +58,9 @@ impl Publisher {
                 self.overview.set_state(LinkState::Joining);
             }
             Err(error) => {
-                if self.backoff.is_first() {
-                    log::warn!("Redis cannot be reached, serving this node's clients alone: {error}");
+                let error = error.to_string();
+                if self.complaints.is_news(&error, now) {
+                    log::warn!("the cluster cannot be joined, serving this node's clients alone: {error}");
                 }
                 self.put_off(now);
             }
@@ -77,6 +78,7 @@ impl Publisher {
             version: self.shared.version.to_owned(),
             status: self.status(),
         };
+        self.leave_to_rival(&mut registry)?;
         // Users who stayed are not to be swept before this incarnation has registered them.
         let predecessor = Some(self.incarnation).filter(|&incarnation| incarnation > 0);
         let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
@@ -104,12 +106,33 @@ impl Publisher {
         })
     }
 
+    /// Fails as long as the process that took this node's name lives: two that
+    /// took it from each other in turns would both be of no use.
+    fn leave_to_rival(
+        &mut self,
+        registry: &mut Registry<Commands>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        if !self.has_rival {
+            return Ok(());
+        }
+        let record = registry.node(&self.shared.node_id)?;
+        let is_rival = |record: &NodeRecord| {
+            record.incarnation > self.incarnation && record.beat_age <= self.plan.expiry
+        };
+        if let Some(rival) = record.filter(is_rival) {
+            return Err(has_our_name(&rival).into());
+        }
+        self.has_rival = false;
+        Ok(())
+    }
+
     pub(super) fn lose(&mut self, link: Link, why: &str) {
         log::warn!("the link to Redis broke, serving this node's clients alone: {why}");
         self.shared.metrics.node().add(Counter::ClusterLinkLosses, 1);
         self.overview.set_state(LinkState::Down);
         self.carry_out(link.router.give_up());
         let now = Instant::now();
+        self.complaints.said(why.to_owned(), now);
         self.backoff.lasted(now.saturating_duration_since(link.since));
         self.put_off(now);
     }
@@ -152,4 +175,13 @@ impl Publisher {
             link.graves.push(Grave::inherited(&link.me, predecessor, self.plan.beat * 3));
         }
     }
+}
+
+/// What the operator is to know of a process that took this node's name.
+pub(super) fn has_our_name(rival: &NodeRecord) -> String {
+    let NodeRecord { node, incarnation, .. } = rival;
+    format!(
+        "another process, at {}:{}, has joined as node {} (incarnation {incarnation}); each needs a --node-id of its own",
+        node.address, node.port, node.id
+    )
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::link::has_our_name;
 use super::{Link, Publisher, others};
 use crate::cluster::registry::{Member, RegistryError, Slice, Standing};
 use crate::metrics::Timing;
@@ -38,9 +39,15 @@ impl Publisher {
         match standing {
             Standing::Member => {}
             Standing::Unknown => return Err("this node is not registered any more".into()),
-            Standing::Replaced { by } => {
-                log::error!("another node registered itself as {} (incarnation {by})", link.me.node);
-                return Err("another node has this node's id".into());
+            Standing::Replaced { .. } => {
+                self.has_rival = true;
+                let rival = link.registry.node(&link.me.node)?;
+                log::error!(
+                    "this node's name was taken; it stays out of the cluster until the other has gone"
+                );
+                let why = rival
+                    .map_or_else(|| "who took it has gone already".to_owned(), |rival| has_our_name(&rival));
+                return Err(why.into());
             }
         }
         link.nodes_outdated = true;

@@ -1,0 +1,45 @@
+//! Two nodes that were given one name by mistake.
+
+use crate::node::eventually;
+use crate::redis_servers::Redis;
+use crate::{
+    assert_routed, launch_patient, link, nodes_of, send, wait_until_met, wait_until_on, wait_until_ready,
+};
+
+/// Beats to look on for. Each could change who has the name.
+const BEATS: usize = 10;
+
+#[test]
+fn of_two_nodes_with_one_name_the_later_is_in_the_cluster_until_it_goes() {
+    let redis = Redis::start();
+    // A node that is starved for a moment is not to be called gone here.
+    let start = |id| launch_patient(id, &redis.url(), "60s").start();
+    let (first, other) = (start("a"), start("b"));
+    wait_until_met(&[&first, &other]);
+    let (mut ann, mut ada) = (first.user("ann"), first.user("ada"));
+    wait_until_on(&other, "ann", &["a"]);
+    let second = start("a");
+    let mut bob = second.user("bob");
+    let line = first.process.log_line("has joined as node a");
+    assert!(line.contains(&second.http.to_string()) && line.contains("--node-id"), "{line}");
+    eventually("the later is reached", || send(&other, "bob", "\"found\"") == "delivered");
+    assert_eq!(bob.json(), "found");
+    let joined = redis.ask::<String>(&["HGET", "throng:node:{a}", "incarnation"]);
+    let beat = || redis.ask::<String>(&["HGET", "throng:node:{a}", "beat_ms"]);
+    for _ in 0..BEATS {
+        let last = beat();
+        eventually("another beat", || beat() != last);
+        // Whoever is at hand is reached as ever, and nobody changes places.
+        assert_routed(&mut ann, &mut ada, "ada", "local");
+        assert_eq!(send(&other, "bob", "7"), "delivered");
+        assert_eq!(bob.json(), 7);
+        assert_eq!((link(&first), send(&first, "bob", "7")), ("down".to_owned(), "unavailable".to_owned()));
+    }
+    assert_eq!(redis.ask::<String>(&["HGET", "throng:node:{a}", "incarnation"]), joined);
+    assert_eq!(nodes_of(&other, "ann"), [""; 0], "what the first had registered was removed");
+    drop(bob);
+    second.process.signal(libc::SIGTERM);
+    wait_until_ready(&first);
+    eventually("the first is reached again", || send(&other, "ann", "\"back\"") == "delivered");
+    assert_eq!(ann.json(), "back");
+}
