@@ -80,8 +80,8 @@ pub struct Publisher {
     retry_at: Instant,
     backoff: Backoff,
     complaints: Complaints,
-    /// Another process took this node's name.
-    has_rival: bool,
+    /// See [`NodeDescription::process`](super::registry::NodeDescription::process).
+    process: u64,
     incarnation: u64,
     round: u64,
     /// Names that the subscriber gave to other nodes.
@@ -109,7 +109,7 @@ impl Publisher {
             retry_at: Instant::now(),
             backoff: Backoff::default(),
             complaints: Complaints::default(),
-            has_rival: false,
+            process: fastrand::u64(1..),
             incarnation: 0,
             round: 0,
             sources: Sources::default(),

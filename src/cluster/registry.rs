@@ -105,7 +105,7 @@ impl<E: Executor> Registry<E> {
             let mut command = scripts.register_node.call(&[&keys[0], &keys[1]]);
             command.arg(at_least.min(INCARNATION_MAX)).arg(&node.address).arg(node.port);
             command.arg(node.connections).arg(&node.version).arg(node.status.as_str());
-            command.arg(grace.as_millis()).arg(&node.id);
+            command.arg(grace.as_millis()).arg(&node.id).arg(node.process);
             vec![command, name.clone()]
         })?;
         Ok(from_redis_value(first(answers))?)

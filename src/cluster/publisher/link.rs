@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use redis::RedisResult;
+
 use super::Publisher;
 use super::changes::Changes;
 use crate::cluster::LinkState;
@@ -77,8 +79,11 @@ impl Publisher {
             connections: self.shared.open.load(Ordering::Relaxed) as u64,
             version: self.shared.version.to_owned(),
             status: self.status(),
+            process: self.process,
         };
-        self.leave_to_rival(&mut registry)?;
+        if let Some(rival) = self.rival(&mut registry)? {
+            return Err(rival.into());
+        }
         // Users who stayed are not to be swept before this incarnation has registered them.
         let predecessor = Some(self.incarnation).filter(|&incarnation| incarnation > 0);
         let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
@@ -106,24 +111,28 @@ impl Publisher {
         })
     }
 
-    /// Fails as long as the process that took this node's name lives: two that
-    /// took it from each other in turns would both be of no use.
-    fn leave_to_rival(
-        &mut self,
-        registry: &mut Registry<Commands>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        if !self.has_rival {
-            return Ok(());
+    /// What the operator is to know of a process that has taken this node's name
+    /// and lives, if there is one. As long as it does this node stays out: two
+    /// that took the name from each other in turns would both be of no use. What
+    /// this process itself sent to Redis may have been carried out late; that is
+    /// nobody's rival.
+    pub(super) fn rival(&self, registry: &mut Registry<Commands>) -> RedisResult<Option<String>> {
+        if self.incarnation == 0 {
+            return Ok(None);
         }
-        let record = registry.node(&self.shared.node_id)?;
         let is_rival = |record: &NodeRecord| {
-            record.incarnation > self.incarnation && record.beat_age <= self.plan.expiry
+            record.incarnation > self.incarnation
+                && record.node.process != self.process
+                && record.beat_age <= self.plan.expiry
         };
-        if let Some(rival) = record.filter(is_rival) {
-            return Err(has_our_name(&rival).into());
-        }
-        self.has_rival = false;
-        Ok(())
+        let rival = registry.node(&self.shared.node_id)?.filter(is_rival);
+        Ok(rival.map(|NodeRecord { node, incarnation, .. }| {
+            format!(
+                "another process, at {}:{}, has joined as node {} (incarnation {incarnation}); each needs a \
+                 --node-id of its own",
+                node.address, node.port, node.id
+            )
+        }))
     }
 
     pub(super) fn lose(&mut self, link: Link, why: &str) {
@@ -175,13 +184,4 @@ impl Publisher {
             link.graves.push(Grave::inherited(&link.me, predecessor, self.plan.beat * 3));
         }
     }
-}
-
-/// What the operator is to know of a process that took this node's name.
-pub(super) fn has_our_name(rival: &NodeRecord) -> String {
-    let NodeRecord { node, incarnation, .. } = rival;
-    format!(
-        "another process, at {}:{}, has joined as node {} (incarnation {incarnation}); each needs a --node-id of its own",
-        node.address, node.port, node.id
-    )
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::link::has_our_name;
+use redis::RedisResult;
+
 use super::{Link, Publisher, others};
 use crate::cluster::registry::{Member, RegistryError, Slice, Standing};
 use crate::metrics::Timing;
@@ -39,16 +40,7 @@ impl Publisher {
         match standing {
             Standing::Member => {}
             Standing::Unknown => return Err("this node is not registered any more".into()),
-            Standing::Replaced { .. } => {
-                self.has_rival = true;
-                let rival = link.registry.node(&link.me.node)?;
-                log::error!(
-                    "this node's name was taken; it stays out of the cluster until the other has gone"
-                );
-                let why = rival
-                    .map_or_else(|| "who took it has gone already".to_owned(), |rival| has_our_name(&rival));
-                return Err(why.into());
-            }
+            Standing::Replaced { .. } => return Err(self.why_replaced(link)?.into()),
         }
         link.nodes_outdated = true;
         let lease = self.plan.beat * 3;
@@ -62,6 +54,15 @@ impl Publisher {
         }
         link.graves.append(&mut graves);
         Ok(())
+    }
+
+    /// Why this node is not a member any more.
+    fn why_replaced(&self, link: &mut Link) -> RedisResult<String> {
+        let Some(rival) = self.rival(&mut link.registry)? else {
+            return Ok("this node was declared dead, or registered twice".to_owned());
+        };
+        log::error!("this node's name was taken; it stays out of the cluster until the other has gone");
+        Ok(rival)
     }
 
     fn refresh_nodes(&mut self, link: &mut Link, now: Instant) -> Outcome {
@@ -99,7 +100,7 @@ impl Publisher {
         let found = match self.timed(Timing::RedisRegister, || link.registry.register_users(&link.me, users))
         {
             Ok(found) => found,
-            Err(RegistryError::NotMember) => return Err("this node was declared dead".into()),
+            Err(RegistryError::NotMember) => return Err(self.why_replaced(link)?.into()),
             Err(error) => return Err(error.into()),
         };
         for (user, found) in users.iter().zip(found) {
