@@ -121,3 +121,12 @@ fn the_log_says_why_a_node_hears_nothing() {
     redis.ask::<()>(&["ACL", "SETUSER", "default", "+subscribe"]);
     wait_until_ready(&a);
 }
+
+#[test]
+fn the_log_says_that_redis_may_throw_users_away() {
+    let redis = Redis::start();
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1gb"]);
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let a = join("a", &redis.url());
+    a.process.log_line("maxmemory-policy allkeys-lru");
+}

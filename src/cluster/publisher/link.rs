@@ -8,7 +8,7 @@ use redis::RedisResult;
 use super::Publisher;
 use super::changes::Changes;
 use crate::cluster::LinkState;
-use crate::cluster::connect::{self, Commands};
+use crate::cluster::connect::{self, Commands, LinkError};
 use crate::cluster::message::{ClusterMessage, Heard};
 use crate::cluster::registry::{Grave, Member, NodeDescription, NodeRecord, Registry, Status};
 use crate::cluster::router::{Effect, Router, unavailable};
@@ -89,6 +89,7 @@ impl Publisher {
         let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
         let incarnation = registry.register_node(&description, self.incarnation + 1, grace)?;
         self.incarnation = incarnation;
+        warn_of_eviction(registry.executor())?;
         let me = Member::new(self.shared.node_id.clone(), incarnation);
         let router = Router::new(me.clone(), self.plan.bounds, self.shared.started)?;
         self.ear.listen(incarnation);
@@ -184,4 +185,15 @@ impl Publisher {
             link.graves.push(Grave::inherited(&link.me, predecessor, self.plan.beat * 3));
         }
     }
+}
+
+/// Nodes rely on what they wrote to be there.
+fn warn_of_eviction(commands: &mut Commands) -> Result<(), LinkError> {
+    if let Some(policy) = commands.evicting_policy()? {
+        log::warn!(
+            "Redis throws keys away when its memory is full (maxmemory-policy {policy}): users whose key is gone are \
+             not found by other nodes until they connect again. Set maxmemory-policy noeviction"
+        );
+    }
+    Ok(())
 }

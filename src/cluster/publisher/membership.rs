@@ -28,7 +28,13 @@ impl Publisher {
             self.refresh_nodes(link, now)?;
         }
         self.register_changes(link, now)?;
-        self.sweep_a_slice(link, now)
+        let was_sweeping = !link.graves.is_empty();
+        self.sweep_a_slice(link, now)?;
+        // A node that failed again and again left many graves, of which each claim leases one.
+        if was_sweeping && link.graves.is_empty() {
+            self.claim(link)?;
+        }
+        Ok(())
     }
 
     fn beat(&mut self, link: &mut Link) -> Outcome {
@@ -43,6 +49,11 @@ impl Publisher {
             Standing::Replaced { .. } => return Err(self.why_replaced(link)?.into()),
         }
         link.nodes_outdated = true;
+        self.claim(link)
+    }
+
+    /// Takes on the dead whom nobody sweeps.
+    fn claim(&self, link: &mut Link) -> Outcome {
         let lease = self.plan.beat * 3;
         let mut graves = link.registry.claim(&link.me, self.plan.expiry, lease)?;
         for grave in &graves {
