@@ -2,9 +2,7 @@
 
 use crate::node::{Launch, eventually};
 use crate::redis_servers::Redis;
-use crate::{
-    assert_routed, launch_patient, link, nodes_of, send, wait_until_met, wait_until_on, wait_until_ready,
-};
+use crate::{BEAT, assert_routed, link, nodes_of, send, wait_until_met, wait_until_on, wait_until_ready};
 
 /// Beats to look on for. Each could change who has the name.
 const BEATS: usize = 10;
@@ -13,7 +11,9 @@ const BEATS: usize = 10;
 fn of_two_nodes_with_one_name_the_later_is_in_the_cluster_until_it_goes() {
     let redis = Redis::start();
     // A node that is starved for a moment is not to be called gone here.
-    let start = |id| launch_patient(id, &redis.url(), "60s").start();
+    let url = redis.url();
+    let usual = ["--redis-url", &url, "--cluster-beat", BEAT, "--cluster-expiry", "60s", "--lame-duck", "0s"];
+    let start = |id| Launch::serve(&[&["--node-id", id], &usual[..]].concat()).start();
     let (first, other) = (start("a"), start("b"));
     wait_until_met(&[&first, &other]);
     let (mut ann, mut ada) = (first.user("ann"), first.user("ada"));
