@@ -104,6 +104,7 @@ fn describe(id: &str) -> NodeDescription {
         port: 8080,
         connections: 0,
         version: "1.2.3".to_owned(),
+        process: 7,
         status: Status::Active,
     }
 }

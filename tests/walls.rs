@@ -42,6 +42,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
             "cluster/streams",
             "cluster/router",
             "cluster/sources",
+            "cluster/complaints",
             "cluster/publisher/changes",
             "cluster/publisher/backoff",
         ],
@@ -93,7 +94,7 @@ const LAYERS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["cluster/target", "cluster/connect/slots", "cluster/connect/batch"],
+        &["cluster/target", "cluster/connect/slots", "cluster/connect/batch", "cluster/connect/eviction"],
         &["crate::reactor", "crate::server", "crate::hub", "crate::admin", "crate::config"],
     ),
     (

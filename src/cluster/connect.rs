@@ -16,6 +16,7 @@
 mod batch;
 mod commands;
 mod error;
+mod eviction;
 mod executor;
 mod feed;
 mod node;

@@ -10,6 +10,7 @@
 //! [`registry`] keeps members and users in
 //! Redis, [`connect`] opens connections to it.
 
+mod complaints;
 pub mod connect;
 pub mod message;
 pub mod publisher;

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::complaints::Complaints;
 use super::connect::Settings;
 use super::message::{ClusterMessage, Heard};
 use super::registry::{Member, Names, NodeRecord, Status};
@@ -78,6 +79,9 @@ pub struct Publisher {
     link: Option<Link>,
     retry_at: Instant,
     backoff: Backoff,
+    complaints: Complaints,
+    /// See [`NodeDescription::process`](super::registry::NodeDescription::process).
+    process: u64,
     incarnation: u64,
     round: u64,
     /// Names that the subscriber gave to other nodes.
@@ -104,6 +108,8 @@ impl Publisher {
             link: None,
             retry_at: Instant::now(),
             backoff: Backoff::default(),
+            complaints: Complaints::default(),
+            process: fastrand::u64(1..),
             incarnation: 0,
             round: 0,
             sources: Sources::default(),
@@ -124,6 +130,8 @@ impl Publisher {
             self.turn(end.saturating_duration_since(Instant::now()));
         }
         self.leave();
+        // Who asked meanwhile is told that nobody is to be reached any more.
+        self.take_mail(Instant::now());
     }
 
     /// Does what there is to do, then sleeps until there is more, at most so long.

@@ -105,7 +105,7 @@ impl<E: Executor> Registry<E> {
             let mut command = scripts.register_node.call(&[&keys[0], &keys[1]]);
             command.arg(at_least.min(INCARNATION_MAX)).arg(&node.address).arg(node.port);
             command.arg(node.connections).arg(&node.version).arg(node.status.as_str());
-            command.arg(grace.as_millis()).arg(&node.id);
+            command.arg(grace.as_millis()).arg(&node.id).arg(node.process);
             vec![command, name.clone()]
         })?;
         Ok(from_redis_value(first(answers))?)
@@ -128,6 +128,17 @@ impl<E: Executor> Registry<E> {
         Ok(Standing::of(me.incarnation, registered))
     }
 
+    /// The record of a node, however long its last beat is ago; `None` if there
+    /// is none.
+    ///
+    /// # Errors
+    /// The connection's or Redis's.
+    pub fn node(&mut self, id: &str) -> RedisResult<Option<NodeRecord>> {
+        let key = self.names.node(id);
+        let answers = self.call(|scripts| vec![scripts.read_node.call(&[&key])])?;
+        Ok(read_record(id, first(answers)))
+    }
+
     /// The nodes whose last beat is at most `expiry` ago, by Redis's time, in
     /// the order of their ids. One command a node and one more.
     ///
@@ -142,9 +153,7 @@ impl<E: Executor> Registry<E> {
             let answers =
                 self.call(|scripts| keys.iter().map(|key| scripts.read_node.call(&[key])).collect())?;
             for (id, answer) in ids.iter().zip(answers) {
-                // What is no text was written by no node.
-                let record: Result<(u64, HashMap<String, String>), _> = from_redis_value(answer);
-                nodes.extend(record.ok().and_then(|(now_ms, fields)| NodeRecord::read(id, &fields, now_ms)));
+                nodes.extend(read_record(id, answer));
             }
         }
         nodes.retain(|node| node.beat_age <= expiry);
@@ -192,6 +201,12 @@ fn is_wrong_type(error: &RedisError) -> bool {
         Some(errors) => errors.iter().any(|(_, error)| error.code() == CODE),
         None => error.code() == Some(CODE),
     }
+}
+
+/// A record as the script gives it. What is no text was written by no node.
+fn read_record(id: &str, answer: Value) -> Option<NodeRecord> {
+    let (now_ms, fields): (u64, HashMap<String, String>) = from_redis_value(answer).ok()?;
+    NodeRecord::read(id, &fields, now_ms)
 }
 
 /// The answer to the first command.

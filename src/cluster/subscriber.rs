@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::complaints::Complaints;
 use super::connect::{self, Subscription};
 use super::message::{ClusterMessage, Heard, Stray, Traced, Until};
 use super::publisher::Plan;
@@ -70,6 +71,8 @@ pub struct Subscriber {
     next_probe: u32,
     /// Whether what was missed before the subscription is still being repaired.
     resynchronising: bool,
+    /// That it cannot subscribe.
+    complaints: Complaints,
     /// Of the nodes that were heard of.
     naming: Naming,
 }
@@ -95,6 +98,7 @@ impl Subscriber {
             next_ticket: 0,
             next_probe: 0,
             resynchronising: false,
+            complaints: Complaints::default(),
             naming: Naming::default(),
         }
     }
@@ -111,9 +115,15 @@ impl Subscriber {
                 continue;
             }
             match connect::subscribe(&self.plan.settings, &[&channels[0], &channels[1]]) {
-                Ok(subscription) => self.listen(subscription),
+                Ok(subscription) => {
+                    self.complaints.clear();
+                    self.listen(subscription);
+                }
                 Err(error) => {
-                    log::debug!("cannot subscribe: {error}");
+                    let error = error.to_string();
+                    if self.complaints.is_news(&error, Instant::now()) {
+                        log::warn!("cannot subscribe in Redis, hearing nothing of other nodes: {error}");
+                    }
                     thread::park_timeout(RETRY);
                 }
             }
@@ -137,6 +147,7 @@ impl Subscriber {
                 Ok(None) => {}
                 Err(error) => {
                     log::debug!("the subscription ended: {error}");
+                    self.complaints.said(error.to_string(), Instant::now());
                     return self.tell(Heard::Deaf);
                 }
             }

@@ -14,6 +14,7 @@ use crate::admin::api::Question;
 use crate::clock::Tick;
 use crate::cluster::message::ClusterMessage;
 use crate::delivery::UserNodes;
+use crate::drain;
 use crate::http::Response;
 use crate::hub::gather::{Gather, Report};
 use crate::ids::{ConnId, ReactorId};
@@ -45,9 +46,25 @@ pub(super) struct Asks {
     next: u64,
 }
 
+impl Asks {
+    /// The ticket of the next request.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether a request with a lower ticket waits.
+    pub(super) fn has_any_before(&self, ticket: u64) -> bool {
+        self.waiting.first_key_value().is_some_and(|(&oldest, _)| oldest < ticket)
+    }
+}
+
 impl Reactor {
-    /// Puts a question to whom it concerns. The answer, if all concerned are here.
+    /// Puts a question to whom it concerns. The answer, if all concerned are
+    /// here, or if nobody is any more: the node has drained.
     pub(super) fn ask(&mut self, slot: u32, asked: Asked) -> Option<Response> {
+        if self.shared.phase() == drain::Phase::Drained {
+            return Some(Response::error(503, "this node has drained; ask another"));
+        }
         let connection = self.table.id(slot)?;
         let ticket = self.asks.next;
         let gather = match &asked.question {
@@ -155,6 +172,12 @@ impl Reactor {
         {
             self.close_ask(ticket);
         }
+    }
+
+    /// Answers every request with what is known, as nothing more will be.
+    pub(super) fn close_all_asks(&mut self) {
+        let tickets: Vec<u64> = self.asks.waiting.keys().copied().collect();
+        tickets.into_iter().for_each(|ticket| self.close_ask(ticket));
     }
 
     fn is_answered(&self, ticket: u64) -> bool {

@@ -42,6 +42,11 @@ pub(super) struct Closing {
     told: usize,
     closed: usize,
     tally: Tally,
+    /// Number of the first HTTP request that came after the last WebSocket had
+    /// gone. Those before it are answered before the end.
+    asks_end: Option<u64>,
+    /// The deadline passed: nothing more is waited for.
+    aborted: bool,
     reported: bool,
 }
 
@@ -85,7 +90,17 @@ impl Reactor {
         if self.shared.listeners_outlive {
             self.shut_doors();
         }
-        self.closing = Some(Closing { reason, began, schedule, told: 0, closed: 0, tally, reported: false });
+        self.closing = Some(Closing {
+            reason,
+            began,
+            schedule,
+            told: 0,
+            closed: 0,
+            tally,
+            asks_end: None,
+            aborted: false,
+            reported: false,
+        });
     }
 
     /// Tells and closes whoever it is time for; reports when nobody is left.
@@ -94,8 +109,12 @@ impl Reactor {
         self.send_closes();
         let left = self.websockets;
         let may_ask = self.shared.listeners_outlive && !self.table.is_empty();
-        let Some(closing) = &mut self.closing else { return };
-        if left == 0 && !closing.reported && (!may_ask || closing.is_late(self.now)) {
+        let Some(closing) = self.closing.as_mut().filter(|closing| left == 0 && !closing.reported) else {
+            return;
+        };
+        let end = *closing.asks_end.get_or_insert(self.asks.next());
+        let owes_answers = !closing.aborted && self.asks.has_any_before(end);
+        if !owes_answers && (!may_ask || closing.is_late(self.now)) {
             closing.reported = true;
             let news = News::Drained { reactor: self.me, tally: closing.tally };
             // Without a supervisor nobody waits for the news.
@@ -158,8 +177,13 @@ impl Reactor {
         }
     }
 
-    /// The deadline passed: cuts off every WebSocket that is left.
+    /// The deadline passed: cuts off every WebSocket that is left, and answers
+    /// every HTTP request with what is known.
     pub(super) fn abort(&mut self) {
+        if let Some(closing) = &mut self.closing {
+            closing.aborted = true;
+        }
+        self.close_all_asks();
         for slot in 0..self.table.high_water() {
             if let Some(row) = self.table.get(slot)
                 && row.is(Flag::WebSocket)

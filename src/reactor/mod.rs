@@ -314,6 +314,7 @@ impl Reactor {
         self.now = Tick::at(self.began);
         self.stamp.fresh = false;
         if !self.take_orders() {
+            self.take_leave();
             return false;
         }
         self.empty_inbox();
@@ -341,6 +342,13 @@ impl Reactor {
         // Last: what the writing ended is not to be shown until another turn comes.
         self.publish_gauges();
         true
+    }
+
+    /// Whoever waits for an answer gets it before the end: what came in last, or what is known.
+    fn take_leave(&mut self) {
+        self.empty_inbox();
+        self.close_all_asks();
+        self.flush();
     }
 
     /// How long to wait for events.

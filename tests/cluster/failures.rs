@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::events::Events;
-use crate::node::{Node, eventually};
+use crate::node::{Launch, Node, eventually};
 use crate::redis_servers::Redis;
 use crate::socket::Socket;
 use crate::{join, link, listed, nodes, nodes_of, send, wait_until_on, wait_until_ready};
@@ -171,4 +171,24 @@ fn a_node_that_drains_takes_its_users_along() {
     eventually("it is not listed", || listed(&a).len() == 1);
     let keys: Vec<String> = redis.ask(&["KEYS", "throng:user:*"]);
     assert_eq!(keys, Vec::<String>::new());
+}
+
+/// As many lives as a node has in a night in which it joins and fails.
+#[test]
+fn what_many_lives_left_is_swept_without_waiting_for_as_many_beats() {
+    const LIVES: usize = 200;
+    let redis = Redis::start();
+    for life in 1..=LIVES {
+        let (life, users) = (life.to_string(), format!("throng:node:{{z}}:{life}:users"));
+        redis.ask::<()>(&["HSET", "throng:node:{z}:graves", &life, "0"]);
+        redis.ask::<()>(&["SADD", &users, &format!("user-{life}")]);
+        redis.ask::<()>(&["HSET", &format!("throng:user:user-{life}"), "z", &life]);
+    }
+    redis.ask::<()>(&["SADD", "throng:nodes", "z"]);
+    let args = ["--node-id", "a", "--redis-url", &redis.url(), "--cluster-beat", "10s"];
+    let _a = Launch::serve(&args).start();
+    eventually("nothing is left of them", || {
+        redis.ask::<Vec<String>>(&["KEYS", "*{z}*"]).is_empty()
+            && redis.ask::<Vec<String>>(&["KEYS", "throng:user:*"]).is_empty()
+    });
 }

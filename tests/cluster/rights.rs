@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::node::{Node, eventually};
 use crate::redis_servers::{Cluster, Redis};
-use crate::{assert_routed, join, nodes, nodes_of, send, wait_until_on};
+use crate::{assert_routed, join, launch, link, nodes, nodes_of, send, wait_until_on, wait_until_ready};
 
 const DOCUMENTATION: &str = include_str!("../../docs/cluster.md");
 const SIGKILL: i32 = 9;
@@ -93,4 +93,40 @@ fn a_redis_cluster_need_not_grant_more_than_is_documented() {
     let [a, b] = nodes(&url);
     a_cluster_at_work(&a, &b, &url);
     cluster.servers.iter().for_each(assert_nothing_was_denied);
+}
+
+/// The reason that counts is the one it fails for now, not the one it began with.
+#[test]
+fn the_log_says_why_redis_lets_a_node_in_no_more() {
+    let redis = Redis::start();
+    let a = join("a", &redis.url());
+    redis.ask::<()>(&["CONFIG", "SET", "requirepass", "new"]);
+    let url = format!("redis://:new@127.0.0.1:{}", redis.port());
+    let mut admin = redis::Client::open(url).unwrap().get_connection().unwrap();
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).exec(&mut admin).unwrap();
+    a.process.log_line("the link to Redis broke");
+    a.process.log_line("NOAUTH");
+    redis::cmd("CONFIG").arg(&["SET", "requirepass", ""]).exec(&mut admin).unwrap();
+    wait_until_ready(&a);
+}
+
+#[test]
+fn the_log_says_why_a_node_hears_nothing() {
+    let redis = Redis::start();
+    redis.ask::<()>(&["ACL", "SETUSER", "default", "-subscribe"]);
+    let a = launch("a", &redis.url()).start();
+    let line = a.process.log_line("cannot subscribe");
+    assert!(line.contains("NOPERM"), "{line}");
+    assert_eq!(link(&a), "joining");
+    redis.ask::<()>(&["ACL", "SETUSER", "default", "+subscribe"]);
+    wait_until_ready(&a);
+}
+
+#[test]
+fn the_log_says_that_redis_may_throw_users_away() {
+    let redis = Redis::start();
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1gb"]);
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let a = join("a", &redis.url());
+    a.process.log_line("maxmemory-policy allkeys-lru");
 }

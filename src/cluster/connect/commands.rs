@@ -7,7 +7,7 @@ use redis::{Cmd, Value};
 use super::batch::Batch;
 use super::node::{Node, Protocol};
 use super::routed::Routed;
-use super::{Address, Arrangement, LinkError, Settings, sentinel};
+use super::{Address, Arrangement, LinkError, Settings, eviction, sentinel};
 
 /// The connection for commands, to one master or to those of a Redis Cluster.
 ///
@@ -79,6 +79,23 @@ impl Commands {
             _ => Err(LinkError::Lost("a reply to PUBLISH is not a number".to_owned())),
         };
         results.into_iter().map(|result| result.and_then(receivers)).collect()
+    }
+
+    /// The policy by which Redis throws away keys of ours when its memory is
+    /// full; `None` if it does not, or if this user may not ask. In a Redis
+    /// Cluster one server is asked.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn evicting_policy(&mut self) -> Result<Option<String>, LinkError> {
+        match self.query(redis::cmd("INFO").arg("memory")) {
+            Ok(Value::BulkString(info)) => {
+                let info = String::from_utf8_lossy(&info);
+                Ok(eviction::evicting_policy(&info).map(str::to_owned))
+            }
+            Err(error) if error.ends_connection() => Err(error),
+            _ => Ok(None),
+        }
     }
 
     /// Finds out whether this is still connected to the master: asks it for

@@ -18,11 +18,6 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Whether the next failure is the first, so that it is news.
-    pub(super) fn is_first(&self) -> bool {
-        self.failures == 0
-    }
-
     /// A link broke after `span`.
     pub(super) fn lasted(&mut self, span: Duration) {
         if span >= LASTING {
@@ -46,11 +41,9 @@ mod tests {
     #[test]
     fn waits_grow_up_to_a_bound_and_are_never_nothing() {
         let mut backoff = Backoff::default();
-        assert!(backoff.is_first());
         let waits: Vec<_> = (0..7).map(|_| backoff.wait(1.0).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000]);
         assert_eq!(backoff.wait(0.0).as_millis(), 50);
-        assert!(!backoff.is_first());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use redis::RedisResult;
+
 use super::Publisher;
 use super::changes::Changes;
 use crate::cluster::LinkState;
-use crate::cluster::connect::{self, Commands};
+use crate::cluster::connect::{self, Commands, LinkError};
 use crate::cluster::message::{ClusterMessage, Heard};
-use crate::cluster::registry::{Grave, Member, NodeDescription, Registry, Status};
+use crate::cluster::registry::{Grave, Member, NodeDescription, NodeRecord, Registry, Status};
 use crate::cluster::router::{Effect, Router, unavailable};
 use crate::cluster::sources::SourceId;
 use crate::hub::gather::{RemoteNode, Report};
@@ -58,8 +60,9 @@ impl Publisher {
                 self.overview.set_state(LinkState::Joining);
             }
             Err(error) => {
-                if self.backoff.is_first() {
-                    log::warn!("Redis cannot be reached, serving this node's clients alone: {error}");
+                let error = error.to_string();
+                if self.complaints.is_news(&error, now) {
+                    log::warn!("the cluster cannot be joined, serving this node's clients alone: {error}");
                 }
                 self.put_off(now);
             }
@@ -76,12 +79,17 @@ impl Publisher {
             connections: self.shared.open.load(Ordering::Relaxed) as u64,
             version: self.shared.version.to_owned(),
             status: self.status(),
+            process: self.process,
         };
+        if let Some(rival) = self.rival(&mut registry)? {
+            return Err(rival.into());
+        }
         // Users who stayed are not to be swept before this incarnation has registered them.
         let predecessor = Some(self.incarnation).filter(|&incarnation| incarnation > 0);
         let grace = predecessor.map_or(Duration::ZERO, |_| self.plan.expiry);
         let incarnation = registry.register_node(&description, self.incarnation + 1, grace)?;
         self.incarnation = incarnation;
+        warn_of_eviction(registry.executor())?;
         let me = Member::new(self.shared.node_id.clone(), incarnation);
         let router = Router::new(me.clone(), self.plan.bounds, self.shared.started)?;
         self.ear.listen(incarnation);
@@ -104,12 +112,37 @@ impl Publisher {
         })
     }
 
+    /// What the operator is to know of a process that has taken this node's name
+    /// and lives, if there is one. As long as it does this node stays out: two
+    /// that took the name from each other in turns would both be of no use. What
+    /// this process itself sent to Redis may have been carried out late; that is
+    /// nobody's rival.
+    pub(super) fn rival(&self, registry: &mut Registry<Commands>) -> RedisResult<Option<String>> {
+        if self.incarnation == 0 {
+            return Ok(None);
+        }
+        let is_rival = |record: &NodeRecord| {
+            record.incarnation > self.incarnation
+                && record.node.process != self.process
+                && record.beat_age <= self.plan.expiry
+        };
+        let rival = registry.node(&self.shared.node_id)?.filter(is_rival);
+        Ok(rival.map(|NodeRecord { node, incarnation, .. }| {
+            format!(
+                "another process, at {}:{}, has joined as node {} (incarnation {incarnation}); each needs a \
+                 --node-id of its own",
+                node.address, node.port, node.id
+            )
+        }))
+    }
+
     pub(super) fn lose(&mut self, link: Link, why: &str) {
         log::warn!("the link to Redis broke, serving this node's clients alone: {why}");
         self.shared.metrics.node().add(Counter::ClusterLinkLosses, 1);
         self.overview.set_state(LinkState::Down);
         self.carry_out(link.router.give_up());
         let now = Instant::now();
+        self.complaints.said(why.to_owned(), now);
         self.backoff.lasted(now.saturating_duration_since(link.since));
         self.put_off(now);
     }
@@ -152,4 +185,15 @@ impl Publisher {
             link.graves.push(Grave::inherited(&link.me, predecessor, self.plan.beat * 3));
         }
     }
+}
+
+/// Nodes rely on what they wrote to be there.
+fn warn_of_eviction(commands: &mut Commands) -> Result<(), LinkError> {
+    if let Some(policy) = commands.evicting_policy()? {
+        log::warn!(
+            "Redis throws keys away when its memory is full (maxmemory-policy {policy}): users whose key is gone are \
+             not found by other nodes until they connect again. Set maxmemory-policy noeviction"
+        );
+    }
+    Ok(())
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use redis::RedisResult;
+
 use super::{Link, Publisher, others};
 use crate::cluster::registry::{Member, RegistryError, Slice, Standing};
 use crate::metrics::Timing;
@@ -26,7 +28,13 @@ impl Publisher {
             self.refresh_nodes(link, now)?;
         }
         self.register_changes(link, now)?;
-        self.sweep_a_slice(link, now)
+        let was_sweeping = !link.graves.is_empty();
+        self.sweep_a_slice(link, now)?;
+        // A node that failed again and again left many graves, of which each claim leases one.
+        if was_sweeping && link.graves.is_empty() {
+            self.claim(link)?;
+        }
+        Ok(())
     }
 
     fn beat(&mut self, link: &mut Link) -> Outcome {
@@ -38,12 +46,14 @@ impl Publisher {
         match standing {
             Standing::Member => {}
             Standing::Unknown => return Err("this node is not registered any more".into()),
-            Standing::Replaced { by } => {
-                log::error!("another node registered itself as {} (incarnation {by})", link.me.node);
-                return Err("another node has this node's id".into());
-            }
+            Standing::Replaced { .. } => return Err(self.why_replaced(link)?.into()),
         }
         link.nodes_outdated = true;
+        self.claim(link)
+    }
+
+    /// Takes on the dead whom nobody sweeps.
+    fn claim(&self, link: &mut Link) -> Outcome {
         let lease = self.plan.beat * 3;
         let mut graves = link.registry.claim(&link.me, self.plan.expiry, lease)?;
         for grave in &graves {
@@ -55,6 +65,15 @@ impl Publisher {
         }
         link.graves.append(&mut graves);
         Ok(())
+    }
+
+    /// Why this node is not a member any more.
+    fn why_replaced(&self, link: &mut Link) -> RedisResult<String> {
+        let Some(rival) = self.rival(&mut link.registry)? else {
+            return Ok("this node was declared dead, or registered twice".to_owned());
+        };
+        log::error!("this node's name was taken; it stays out of the cluster until the other has gone");
+        Ok(rival)
     }
 
     fn refresh_nodes(&mut self, link: &mut Link, now: Instant) -> Outcome {
@@ -92,7 +111,7 @@ impl Publisher {
         let found = match self.timed(Timing::RedisRegister, || link.registry.register_users(&link.me, users))
         {
             Ok(found) => found,
-            Err(RegistryError::NotMember) => return Err("this node was declared dead".into()),
+            Err(RegistryError::NotMember) => return Err(self.why_replaced(link)?.into()),
             Err(error) => return Err(error.into()),
         };
         for (user, found) in users.iter().zip(found) {
@@ -154,11 +173,16 @@ impl Publisher {
     /// Takes this node out of the cluster: its users are offline, or where else they are.
     pub(super) fn leave(&mut self) {
         let Some(mut link) = self.link.take() else { return };
-        let left = link.registry.leave(&link.me, self.plan.beat * 3);
-        let Ok(Some(grave)) = left else { return };
-        link.graves.push(grave);
+        if let Ok(Some(grave)) = link.registry.leave(&link.me, self.plan.beat * 3) {
+            link.graves.push(grave);
+            self.sweep_all(&mut link);
+        }
+        self.carry_out(link.router.give_up());
+    }
+
+    fn sweep_all(&mut self, link: &mut Link) {
         while !link.graves.is_empty() {
-            if let Err(error) = self.sweep_a_slice(&mut link, Instant::now()) {
+            if let Err(error) = self.sweep_a_slice(link, Instant::now()) {
                 return log::warn!("not all users could be removed from Redis; another node will: {error}");
             }
         }

@@ -69,6 +69,9 @@ pub struct NodeDescription {
     pub connections: u64,
     /// Version of the program.
     pub version: String,
+    /// Drawn by the process at its start: two with one name differ in it. 0 if
+    /// it is not known.
+    pub process: u64,
     /// Whether it wants new connections.
     pub status: Status,
 }
@@ -98,6 +101,7 @@ impl NodeRecord {
                 port: text("port").parse().unwrap_or(0),
                 connections: text("connections").parse().unwrap_or(0),
                 version: text("version"),
+                process: text("process").parse().unwrap_or(0),
                 // A status of a later version: it is not known to want connections.
                 status: if text("status") == "active" { Status::Active } else { Status::Draining },
             },
@@ -216,6 +220,7 @@ mod tests {
             ("port", "8080"),
             ("connections", "3"),
             ("version", "1.2"),
+            ("process", "18446744073709551615"),
             ("status", "active"),
             ("beat_ms", "1000"),
         ]);
@@ -223,11 +228,13 @@ mod tests {
         assert_eq!((record.member(), record.beat_age), (Member::new("a", 7), Duration::from_millis(500)));
         assert_eq!(record.node.status, Status::Active);
         assert_eq!((record.node.port, record.node.connections), (8080, 3));
+        assert_eq!(record.node.process, u64::MAX);
         // Redis's clock was set back.
         assert_eq!(NodeRecord::read("a", &whole, 1).expect("a record").beat_age, Duration::ZERO);
         assert_eq!(NodeRecord::read("a", &fields(&[]), 1), None);
         assert_eq!(NodeRecord::read("a", &fields(&[("incarnation", "x"), ("beat_ms", "1")]), 1), None);
         let bare = NodeRecord::read("a", &fields(&[("incarnation", "1"), ("beat_ms", "1")]), 1);
-        assert_eq!(bare.expect("a record").node.status, Status::Draining);
+        let bare = bare.expect("a record").node;
+        assert_eq!((bare.status, bare.process), (Status::Draining, 0));
     }
 }

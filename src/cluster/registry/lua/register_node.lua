@@ -1,6 +1,7 @@
 -- Makes a node a member and returns its incarnation.
 -- KEYS: record of the node, its graves.
--- ARGV: least incarnation, address, port, connections, version, status, grace in milliseconds, id of the node.
+-- ARGV: least incarnation, address, port, connections, version, status, grace in milliseconds, id of the node,
+-- what its process drew.
 -- The incarnation is at least Redis's time in milliseconds, so above those that are forgotten as well, and
 -- above that of every predecessor that is not. And the predecessor that
 -- still had the record is buried: what it registered is swept like that of any dead node. With a grace its
@@ -23,5 +24,6 @@ if predecessor then
 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'incarnation', text, 'address', ARGV[2], 'port', ARGV[3],
-    'connections', ARGV[4], 'version', ARGV[5], 'status', ARGV[6], 'beat_ms', string.format('%.0f', now))
+    'connections', ARGV[4], 'version', ARGV[5], 'status', ARGV[6], 'beat_ms', string.format('%.0f', now),
+    'process', ARGV[9])
 return text
