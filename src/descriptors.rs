@@ -147,6 +147,6 @@ mod tests {
         check(1000, 1, 1, 200, Some(150));
         check(1000, 2, 1, 0, Some(1));
         check(2, 1, 1, 100, Some(2));
-        check(u64::MAX, 1, u64::MAX, u64::MAX - 1, Some(u64::MAX));
+        check(u64::MAX, 1, 2, u64::MAX / 4, Some(u64::MAX / 4 * 2 - 256));
     }
 }
