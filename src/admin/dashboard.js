@@ -282,7 +282,7 @@ function drawClosed() {
   closedRows.show(reasons.map(([reason, ended]) => [reason, ended, all]), ([reason]) => reason);
 }
 
-const LINKS = { ready: ['ready', 'good'], joining: ['joining', 'busy'], down: ['Redis cannot be reached', 'bad'] };
+const LINKS = { ready: ['ready', 'good'], joining: ['joining', 'busy'], down: ['not joined, the log says why', 'bad'] };
 const clusterRows = pairs($('cluster-figures'));
 const nodeRows = new Rows($('nodes'), () => {
   const [id, here] = [el('span'), el('span', { class: 'muted' }, ' (this one)')];

@@ -83,8 +83,8 @@ impl<E: Executor> Registry<E> {
     /// Makes a node a member and returns its incarnation: `at_least`, or Redis's
     /// time in milliseconds if that is more, or more still if a predecessor had
     /// as much. The clocks of the machines that a node has its lives on may
-    /// differ; that of Redis goes on from one to the next. A predecessor that still had the record is
-    /// buried. Bounded by [`INCARNATION_MAX`].
+    /// differ; that of Redis goes on from one to the next. A predecessor that
+    /// still had the record is buried. Bounded by [`INCARNATION_MAX`].
     ///
     /// `grace`: how long nobody else may sweep that predecessor. Zero unless its
     /// users are about to be registered anew; see [`Grave::inherited`].

@@ -1,8 +1,9 @@
 //! Accepting from a listener, also when descriptors have run out.
 //!
 //! Owns: what an `accept` can come to ([`Accepted`]), what says that there are
-//! no more ([`is_exhausted`]), the descriptor held
-//! back for refusals ([`Spare`]), and how who is not even refused is left ([`turn_away`]). Never: what becomes of a connection.
+//! no more ([`is_exhausted`]), the descriptor held back for refusals
+//! ([`Spare`]), and how who is not even refused is left ([`turn_away`]). Never:
+//! what becomes of a connection.
 
 use std::fs::File;
 use std::io;
